@@ -16,6 +16,7 @@ use crate::usage::Usage;
 
 pub mod control;
 pub mod document;
+pub mod kick;
 pub mod listing;
 pub mod slices;
 pub mod socket;

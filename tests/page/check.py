@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -106,7 +107,7 @@ class Browser:
 def relay(folder):
     state = os.path.join(folder, 'state')
     os.mkdir(state, 0o700)
-    subprocess.run([BINARY, 'id', 'add', 'home', '--relay', 'https://127.0.0.1:1', '--state', state,
+    subprocess.run([BINARY, 'id', 'add', 'home', '--label', 'home', '--relay', 'https://127.0.0.1:1', '--state', state,
                     '--out', os.path.join(folder, 'home.ticket')], check=True, stdout=subprocess.DEVNULL)
     ids = os.path.join(state, 'ids')
     with open(ids) as file:
@@ -115,27 +116,32 @@ def relay(folder):
     with open(ids, 'a') as file:
         for number in range(1000):
             other = f'00000000-0000-4000-8000-{number:012}'
-            file.write(line.replace('home ', f'server-{number:04} ', 1).replace(identity, other))
-    process = subprocess.Popen([BINARY, 'serve', '--listen', '127.0.0.1:0', '--state', state,
+            file.write(line.replace('home ', f'server-{number:04} ', 1).replace(identity, other).replace('label=home', ''))
+    process = subprocess.Popen([BINARY, 'serve', '--listen', '127.0.0.1:0', '--listen-plain', '127.0.0.1:0', '--domain', 'relay.test',
+                                '--state', state,
                                 '--metrics', '127.0.0.1:0'], stderr=subprocess.PIPE, text=True)
-    url = tls = None
+    url = tls = plain = None
     for line in process.stderr:
         if found := re.search(r'kind=metrics on=(\S+)', line):
             url = f'http://{found.group(1)}/'
         if found := re.search(r'listening on=(\S+) tls=yes', line):
             tls = found.group(1)
+        if found := re.search(r'listening on=(\S+):(\d+) tls=no', line):
+            plain = (found.group(1), int(found.group(2)))
         if 'event=ready' in line:
             break
     with open(os.path.join(folder, 'home.ticket')) as file:
         ticket = file.read().replace('127.0.0.1:1\n', tls + '\n')
     with open(os.path.join(folder, 'home.ticket'), 'w') as file:
         file.write(ticket)
-    agent = subprocess.Popen([BINARY, 'agent', '--ticket', os.path.join(folder, 'home.ticket'), '--to', '127.0.0.1:1'],
+    # A service that accepts clients and does not answer.
+    service = socket.create_server(('127.0.0.1', 0))
+    agent = subprocess.Popen([BINARY, 'agent', '--ticket', os.path.join(folder, 'home.ticket'), '--to', '127.0.0.1:%d' % service.getsockname()[1]],
                              stderr=subprocess.DEVNULL)
-    return process, agent, url
+    return process, agent, url, plain, service
 
 
-def check(browser, url, shots):
+def check(browser, url, plain, shots):
     shown = lambda name: browser.shot(os.path.join(shots, name + '.png'))
     rows = "document.querySelectorAll('#servers tbody tr').length"
     browser.view(1280, 900, 'light')
@@ -167,6 +173,19 @@ def check(browser, url, shots):
     browser.until("!document.getElementById('detail').hidden")
     browser.until("document.getElementById('detail-note').textContent.includes('4 waiting')")
     shown('detail')
+    # A client is ended by a button: the request has the page's Origin, and the dialog is confirmed.
+    client = socket.create_connection(plain)
+    client.sendall(b'GET / HTTP/1.1\r\nHost: home.relay.test\r\nContent-Length: 9\r\n\r\n')
+    browser.until("document.querySelector('#clients button') !== null")
+    browser.js("window.confirm = () => true")
+    browser.js("document.querySelector('#clients button').click()")
+    client.settimeout(PATIENCE)
+    try:
+        while client.recv(1000):
+            pass
+    except ConnectionResetError:
+        pass
+    browser.until("document.getElementById('clients').textContent.includes('no clients')")
     browser.key('Escape', number=27)
     browser.until("document.getElementById('detail').hidden && document.activeElement.textContent === 'home'")
     browser.js("{const f = document.getElementById('filter'); f.value = ''; f.dispatchEvent(new Event('input'))}")
@@ -199,11 +218,11 @@ def main():
     shots = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix='rendezvous-page-')
     os.makedirs(shots, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        process, agent, url = relay(folder)
+        process, agent, url, plain, _service = relay(folder)
         browser = None
         try:
             browser = Browser(folder)
-            check(browser, url, shots)
+            check(browser, url, plain, shots)
         finally:
             for each in (agent, process, browser and browser.process):
                 if each:

@@ -1,7 +1,7 @@
 //! Counters of a relay since its start, for metrics. None of them is labelled with anything that a peer chooses.
 
 use crate::http::reply::Status;
-use crate::http::reply::diagnostic::{BUSY, FULL, OFFLINE, STOPPING};
+use crate::http::reply::diagnostic::{BUSY, DENIED, DISABLED, FULL, OFFLINE, QUOTA, STOPPING};
 use crate::time::Span;
 
 /// Counters since the start; they only increase.
@@ -91,6 +91,12 @@ pub enum RefusalReason {
     Full,
     /// The relay is shutting down.
     Stopping,
+    /// The operator has disabled the hidden server.
+    Disabled,
+    /// The operator admits no clients from the address.
+    Denied,
+    /// The quota of the month is used up.
+    Quota,
     /// Another limit of the ID.
     Limit,
     /// The hidden server's connection failed before its response.
@@ -99,7 +105,7 @@ pub enum RefusalReason {
 
 impl RefusalReason {
     /// All reasons.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Malformed,
         Self::TooLarge,
         Self::Timeout,
@@ -113,6 +119,9 @@ impl RefusalReason {
         Self::Busy,
         Self::Full,
         Self::Stopping,
+        Self::Disabled,
+        Self::Denied,
+        Self::Quota,
         Self::Limit,
         Self::HandOverFailed,
     ];
@@ -121,6 +130,8 @@ impl RefusalReason {
     #[must_use]
     pub fn of(status: Status, why: &str) -> Self {
         match status {
+            _ if why == DISABLED => Self::Disabled,
+            _ if why == DENIED => Self::Denied,
             Status::BadRequest400 | Status::Conflict409 | Status::VersionNotSupported505 => Self::Malformed,
             Status::UriTooLong414 | Status::HeadTooLarge431 => Self::TooLarge,
             Status::Timeout408 => Self::Timeout,
@@ -136,6 +147,7 @@ impl RefusalReason {
                 BUSY => Self::Busy,
                 FULL => Self::Full,
                 STOPPING => Self::Stopping,
+                QUOTA => Self::Quota,
                 _ => Self::Limit,
             },
         }
@@ -158,6 +170,9 @@ impl RefusalReason {
             Self::Busy => "busy",
             Self::Full => "full",
             Self::Stopping => "stopping",
+            Self::Disabled => "disabled",
+            Self::Denied => "denied",
+            Self::Quota => "quota",
             Self::Limit => "limit",
             Self::HandOverFailed => "hand_over_failed",
         }

@@ -24,6 +24,7 @@ pub mod id;
 #[cfg(feature = "units")]
 pub mod install_units;
 pub mod key;
+pub mod kick;
 mod listen;
 mod local;
 #[cfg(feature = "manual")]

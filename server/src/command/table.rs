@@ -3,7 +3,7 @@
 use super::definition::{Command, Run};
 #[cfg(feature = "units")]
 use super::install_units;
-use super::{agent, check, connect, demo, help, id, key, password, serve, status, token, usage};
+use super::{agent, check, connect, demo, help, id, key, kick, password, serve, status, token, usage};
 #[cfg(feature = "manual")]
 use super::{completions, manual};
 #[cfg(feature = "xmpp")]
@@ -85,6 +85,12 @@ pub const COMMANDS: &[Command] = &[
         summary: "show the traffic of each hidden server",
         specs: || vec![&usage::SPEC],
         run: Run::Alone(usage::run),
+    },
+    Command {
+        name: "kick",
+        summary: "end connections at a running relay",
+        specs: || vec![&kick::SPEC],
+        run: Run::Alone(kick::run),
     },
     Command {
         name: "check",

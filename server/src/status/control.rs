@@ -21,20 +21,36 @@ const DOCUMENT_MAX: u64 = 256 << 20;
 /// # Errors
 /// No relay with a control socket runs with this folder, it does not respond, or it has no such document.
 pub fn get(folder: &Path, path: &str) -> io::Result<String> {
+    ask(folder, &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"))
+}
+
+/// Makes a change at the relay of a state folder, and returns its answer.
+///
+/// # Errors
+/// Those of [`get`]; the relay refuses the change.
+pub fn post(folder: &Path, path: &str, body: &str) -> io::Result<String> {
+    let length = body.len();
+    let fields =
+        format!("Content-Type: application/json\r\nX-Rendezvous: change\r\nContent-Length: {length}");
+    ask(folder, &format!("POST {path} HTTP/1.0\r\nHost: localhost\r\n{fields}\r\n\r\n{body}"))
+}
+
+fn ask(folder: &Path, request: &str) -> io::Result<String> {
     let (_open, short) = short_path(folder, NAME)?;
     let mut socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(TIMEOUT))?;
     socket.set_read_timeout(Some(TIMEOUT))?;
     socket.connect(&SockAddr::unix(short)?)?;
     // In HTTP/1.0 the document ends with the connection.
-    socket.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    socket.write_all(request.as_bytes())?;
     let mut text = String::new();
     socket.take(DOCUMENT_MAX).read_to_string(&mut text)?;
     let bad = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
     let (head, document) = text.split_once("\r\n\r\n").ok_or_else(|| bad("the answer is incomplete"))?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status != "200" {
-        return Err(bad(&format!("the relay's answer has the status {status}")));
+        let why = document.lines().next().unwrap_or_default();
+        return Err(bad(&format!("the relay's answer is {status}: {why}")));
     }
     Ok(document.to_owned())
 }

@@ -32,6 +32,11 @@ pub(crate) const CASES: &[Case] = &[
     case("a_draining_relay_is_live_and_not_ready", &[], a_draining_relay_is_live_and_not_ready),
     case("a_thousand_ids_are_all_there", &[], a_thousand_ids_are_all_there),
     case("connections_are_shown_with_their_clients_and_bytes", &[], connections_are_shown),
+    case(
+        "connections_are_ended_at_the_operators_request",
+        &[],
+        connections_are_ended_at_the_operators_request,
+    ),
     case("usage_survives_a_kill", &[], usage_survives_a_kill),
     case("log_lines_are_json_objects", &[Peer::Python], log_lines_are_json_objects),
     case("fail2ban_finds_those_who_guess_and_no_one_else", &[Peer::Fail2ban], fail2ban_finds_those_who_guess),
@@ -316,6 +321,46 @@ fn connections_are_shown() {
     assert!(!table.contains(&home.id) && !shown(&["--json"]).contains(&home.id));
     drop(client);
     hidden.end();
+}
+
+fn connections_are_ended_at_the_operators_request() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let (relay, at) = relay(&world, &[]);
+    let kick = |what: &str| {
+        let output = run(rendezvous().args(["kick", what, "--state"]).arg(world.state()));
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let _waiting = world.waiting(&relay, &home, Below::Clear);
+    relay.program.says(said::WAITING);
+    assert_eq!(kick("192.0.2.0/24"), (Some(1), String::new()));
+    assert_eq!(kick("other").0, Some(1));
+    assert_eq!(kick("-x y").0, Some(2));
+    assert_eq!(kick("home"), (Some(0), "ended 1\n".to_owned()));
+    relay.program.says(said::WAITING_ENDED);
+    let _waiting = world.waiting(&relay, &home, Below::Clear);
+    relay.program.says_times(said::WAITING, 2);
+    let body = "{\"from\":\"127.0.0.1\"}";
+    let post = |fields: &str| {
+        let length = body.len();
+        ask(
+            at,
+            &format!(
+                "POST /api/kick HTTP/1.0\r\nHost: {at}\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
+            ),
+        )
+    };
+    let json = "Content-Type: application/json\r\n";
+    let own = "X-Rendezvous: change\r\n";
+    for fields in [
+        format!("{json}{own}"),
+        format!("{json}{own}Origin: http://evil.example\r\n"),
+        format!("{json}Origin: http://{at}\r\n"),
+    ] {
+        assert_eq!(post(&fields).0, 403, "{fields}");
+    }
+    assert_eq!(post(&format!("{json}{own}Origin: http://{at}\r\n")), (200, "{\"ended\":1}\n".to_owned()));
+    relay.program.says_times(said::WAITING_ENDED, 2);
 }
 
 fn usage_survives_a_kill() {

@@ -34,6 +34,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("id", include_str!("../../../man/id.md")),
     ("install-units", include_str!("../../../man/install-units.md")),
     ("key", include_str!("../../../man/key.md")),
+    ("kick", include_str!("../../../man/kick.md")),
     ("manual", include_str!("../../../man/manual.md")),
     ("password", include_str!("../../../man/password.md")),
     ("proxy", include_str!("../../../man/proxy.md")),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use miniserde::json;
 use rendezvous_core::engine::Engine;
 use rendezvous_core::id::Id;
 use rendezvous_core::time::{Now, Span};
@@ -19,6 +20,7 @@ use crate::metrics::relay::{Facts, Row};
 use crate::metrics::{Format, Scrape};
 use crate::net::mio::MioNet;
 use crate::state::State;
+use crate::status::kick;
 use crate::status::listing::Listing;
 use crate::status::slices::Slices;
 use crate::usage::{Usage, write_heading, write_record};
@@ -100,6 +102,7 @@ impl Site for RelaySite<'_> {
                 self.relay.keep_usage(self.event_loop);
                 Response::sliced("text/plain; charset=utf-8", Body::Usage(None))
             }
+            (Method::Post, "/api/kick") => self.kick(request.body),
             _ => Response::not_found(),
         }
     }
@@ -118,6 +121,19 @@ impl Site for RelaySite<'_> {
 }
 
 impl RelaySite<'_> {
+    /// Ends the connections that a request names.
+    fn kick(&mut self, body: &[u8]) -> Response<Body> {
+        let request =
+            std::str::from_utf8(body).ok().and_then(|text| json::from_str::<kick::Request>(text).ok());
+        let Some(what) = request.and_then(|request| request.resolve(&self.relay.names)) else {
+            return Response::text((400, "Bad Request"), "no such connection, name or address\n");
+        };
+        let ended = self.event_loop.call(|host, now| acme::inner_mut(host).handle_kick(&what, now));
+        log::info!("event=kicked count={ended}");
+        let text = json::to_string(&kick::Ended { ended }) + "\n";
+        Response { content_type: JSON, ..Response::text((200, "OK"), text) }
+    }
+
     /// Why new connections should go elsewhere, if they should.
     fn not_ready(&self) -> Option<&'static str> {
         let engine = acme::inner(self.event_loop.machine()).machine();
