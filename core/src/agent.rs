@@ -35,6 +35,7 @@ use crate::relay_client::{Answer, Deadlines, HostPort, Relay};
 use crate::subject::Subject;
 use crate::time::{Now, Span, Time};
 use crate::token::Key;
+use crate::tunnel::Proxy;
 
 mod decaying_debt;
 mod dialling;
@@ -46,6 +47,7 @@ mod machine;
 mod pool;
 mod proof;
 mod raw;
+mod renew;
 mod service;
 mod unanswered;
 
@@ -159,6 +161,13 @@ pub struct Config {
     pub local_dial: Span,
     /// Limit of how long bytes to a waiting connection may stay unacknowledged; default [`USER_TIMEOUT`].
     pub user_timeout: Span,
+    /// The HTTP proxy on the way to each relay, by its position in [`Config::upstreams`]. Relays beyond the end of the list
+    /// are dialled directly.
+    pub proxies: Vec<Option<Proxy>>,
+    /// How old a waiting connection becomes before a new one takes its place, plus or minus a quarter; for relays behind
+    /// a load balancer that may select another one by now (`docs/protocol.md §12`). The relay is asked for its instance
+    /// then. `None`, the default: any age.
+    pub renew: Option<Span>,
     /// Delays after failures.
     pub retry: Retry,
     /// Timeouts of a pair.
@@ -182,6 +191,8 @@ impl Default for Config {
             deadlines: Deadlines::default(),
             local_dial: Span::from_secs(10),
             user_timeout: USER_TIMEOUT,
+            proxies: Vec::new(),
+            renew: None,
             retry: Retry::default(),
             pair: pair::Limits::default(),
         }
@@ -298,7 +309,8 @@ enum State {
     /// The CONNECT was sent and is unanswered. `proof`: what its token is bound to. `at`: the relay's address.
     Registering { answer: Answer, proof: Proof, at: Option<SocketAddr> },
     /// Waiting at the relay for a client.
-    Waiting { since: Time, path: Path },
+    /// `renew`: when another connection is to take its place.
+    Waiting { since: Time, path: Path, renew: Option<Time> },
     /// A client came; the relay's PROXY header is awaited.
     Header,
     /// A raw client came whose TLS the agent terminates; its ClientHello is awaited.
@@ -333,6 +345,8 @@ enum Path {
     Current,
     /// From before an address or a route of this machine changed, so that the connection may be dead.
     Old,
+    /// It is old, or another relay answers now: it is closed once another connection waits.
+    Renewing,
 }
 
 /// The service that a client asks for.
@@ -535,7 +549,7 @@ impl Agent {
         if matches!(state, State::Backoff) {
             link.backing_off = due;
         }
-        if matches!(conn.state, State::Waiting { path: Path::Old, .. }) {
+        if matches!(conn.state, State::Waiting { path: Path::Old | Path::Renewing, .. }) {
             link.old_path -= 1;
         }
         link.count(conn.state.stage(), state.stage());

@@ -223,6 +223,10 @@ pub(crate) fn begins(wire: &[u8]) -> bool {
     wire.first() == Some(&HANDSHAKE)
 }
 
+/// The application protocol (ALPN) that an agent offers alone to a relay of a group. Its server name is that of its
+/// clients, whose TLS the relay may not terminate (`docs/protocol.md §12`).
+pub const AGENT_PROTOCOL: &[u8] = b"rendezvous-agent";
+
 /// Whether the bytes begin with a complete ClientHello that offers this application protocol and no other (ALPN, RFC
 /// 7301 §3.1).
 #[must_use]
@@ -271,6 +275,7 @@ fn message_places(wire: &[u8]) -> impl Iterator<Item = usize> {
 #[cfg(feature = "trace")]
 fn kept_of_message(wire: &[u8]) -> Vec<bool> {
     let message: Vec<u8> = contents(wire).flatten().copied().collect();
+    let is_agent = offers_only(wire, AGENT_PROTOCOL);
     let len = message_len(wire).ok().flatten().unwrap_or(0).min(message.len());
     let mut keeps = Vec::with_capacity(len);
     let mut part = |keep: bool, len: usize| keeps.extend(core::iter::repeat_n(keep, len));
@@ -292,7 +297,7 @@ fn kept_of_message(wire: &[u8]) -> Vec<bool> {
             let kind = extensions.u16()?;
             let data = extensions.part16()?.len();
             part(true, 4);
-            part(kind == SERVER_NAME, data);
+            part(kind == SERVER_NAME || (is_agent && kind == APPLICATION_PROTOCOLS), data);
         }
         Ok::<(), Malformed>(())
     };

@@ -19,6 +19,7 @@ use crate::machine::{Close, ConnId, End, Output, TlsRole};
 use crate::pair::{self, EndReason, Side};
 use crate::relay_client::{Answer, Deadlines, Relay};
 use crate::time::{Now, Span};
+use crate::tunnel::Proxy;
 
 mod dialling;
 mod direct;
@@ -50,6 +51,8 @@ pub struct Config {
     pub direct_only: bool,
     /// Whether the stream is end to end.
     pub sealing: Sealing,
+    /// The HTTP proxy on the way to the relay.
+    pub proxy: Option<Proxy>,
 }
 
 /// Whether the connector uses TLS with the agent inside the stream.
@@ -82,6 +85,7 @@ impl Config {
             direct: None,
             direct_only: false,
             sealing: Sealing::None,
+            proxy: None,
         }
     }
 }

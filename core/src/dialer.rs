@@ -4,6 +4,7 @@
 //! connections, so that a blocking program can use them as well. In a machine, `Dialers` runs races on its
 //! connections.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -16,9 +17,11 @@ use crate::machine::{Close, ConnId, DialFailure, End, Output, TlsFailure, TlsRol
 use crate::relay_client::Deadlines;
 use crate::sorted_vec_map::SortedVecMap;
 use crate::time::{Now, Span};
+use crate::tunnel::{Proxy, ProxyError, Tunnel};
 
 mod address_book;
 mod race;
+mod through;
 
 /// Why a host could not be reached. If several addresses failed, the error of the attempt with the most progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub enum DialError {
     Garbled,
     /// TLS failed.
     Tls(TlsFailure),
+    /// The proxy on the way opened no tunnel.
+    Proxy(ProxyError),
 }
 
 impl DialError {
@@ -44,7 +49,9 @@ impl DialError {
             Self::Ended(_) => 2,
             Self::Silent => 3,
             Self::Garbled => 4,
-            Self::Tls(_) => 5,
+            Self::Proxy(ProxyError::Unreachable(_)) => 1,
+            Self::Proxy(_) => 5,
+            Self::Tls(_) => 6,
         }
     }
 }
@@ -92,11 +99,16 @@ pub(crate) struct Dialers {
     rivals: SortedVecMap<ConnId, ConnId>,
     /// The address book of each host. There is one for each configured host.
     books: BTreeMap<HostPort, AddressBook>,
+    /// The last exchange of each proxy that opened a tunnel: its challenge is answered at once on the next connection.
+    tunnels: BTreeMap<HostPort, Tunnel>,
 }
 
 #[derive(Clone, Debug)]
 struct Running {
+    /// What is dialled: the host, or the proxy on the way to it.
     place: HostPort,
+    /// The proxy, and the host behind it.
+    through: Option<Box<(Proxy, HostPort)>>,
     tls: Option<TlsRole>,
     /// Whether the machine sends bytes in clear before the handshake.
     greets: bool,
@@ -108,10 +120,12 @@ struct Running {
     failure: Option<DialError>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Attempt {
     on: ConnId,
     address: SocketAddr,
+    /// The exchange with the proxy, until the tunnel is open.
+    tunnel: Option<Box<Tunnel>>,
     /// Whether the machine's bytes in clear are being sent.
     is_greeting: bool,
 }
@@ -137,10 +151,25 @@ impl Dialers {
         conns: &mut Conns<S>,
         now: Now,
     ) {
+        self.begin_through(lead, None, place, how, conns, now);
+    }
+
+    /// Begins to dial a host, through a proxy if there is one.
+    pub(crate) fn begin_through<S>(
+        &mut self,
+        lead: ConnId,
+        proxy: Option<&Proxy>,
+        host: &HostPort,
+        how: Dialling,
+        conns: &mut Conns<S>,
+        now: Now,
+    ) {
         let Dialling { tls, greets, deadlines } = how;
+        let place = proxy.map_or(host, |proxy| &proxy.place);
         let book = self.books.entry(place.clone()).or_default();
         let mut running = Running {
             place: place.clone(),
+            through: proxy.map(|proxy| Box::new((proxy.clone(), host.clone()))),
             tls,
             greets,
             race: Race::resolving(deadlines, now.mono),
@@ -194,7 +223,8 @@ impl Dialers {
             && running.address(on).is_none()
         {
             running.race.unresolved();
-            running.fail(DialError::Dial(why));
+            let why = running.of_proxy(on, DialError::Dial(why));
+            running.fail(why);
             return self.run(on, conns, rival, now);
         }
         self.failed(on, DialError::Dial(why), conns, rival, now)
@@ -205,6 +235,15 @@ impl Dialers {
         let Some(lead) = self.lead(on) else { return Progress::Pending };
         let Some((race, attempt)) = self.attempt(on) else { return Progress::Pending };
         race.connected(attempt.address, now.mono);
+        if self.begin_tunnel(lead, on, conns) {
+            self.set_due(lead, conns, now);
+            return Progress::Pending;
+        }
+        self.begin_tls(lead, on, conns, now)
+    }
+
+    /// There is a connection to the host: begins TLS if it is used.
+    fn begin_tls<S>(&mut self, lead: ConnId, on: ConnId, conns: &mut Conns<S>, now: Now) -> Progress {
         let Some(running) = self.races.get_mut(&lead) else { return Progress::Pending };
         let progress = match running.tls {
             None => return self.reached(on, now),
@@ -334,6 +373,7 @@ impl Dialers {
         let Some(lead) = self.lead(on) else { return };
         let Some(running) = self.races.get_mut(&lead) else { return };
         let Some(address) = running.address(on) else { return };
+        let why = running.of_proxy(on, why);
         running.race.failed(address, now.mono);
         running.attempts.retain(|it| it.on != on);
         running.fail(why);
@@ -354,7 +394,7 @@ impl Dialers {
                 Todo::Dial(to) => {
                     let is_lead = core::mem::take(&mut running.is_lead_free);
                     let on = if is_lead { lead } else { conns.insert(rival(), None) };
-                    running.attempts.push(Attempt { on, address: to, is_greeting: false });
+                    running.attempts.push(Attempt { on, address: to, tunnel: None, is_greeting: false });
                     if !is_lead {
                         self.rivals.insert(on, lead);
                     }
@@ -407,6 +447,17 @@ impl Running {
         self.attempts.iter().find(|it| it.on == on).map(|it| it.address)
     }
 
+    /// The failure of an attempt: of the proxy, until the tunnel is open.
+    fn of_proxy(&self, on: ConnId, why: DialError) -> DialError {
+        let is_tunnel = self.attempts.iter().any(|it| it.on == on && it.tunnel.is_some());
+        match why {
+            DialError::Dial(why) if self.through.is_some() => DialError::Proxy(ProxyError::Unreachable(why)),
+            DialError::Ended(_) if is_tunnel => DialError::Proxy(ProxyError::Ended),
+            DialError::Silent if is_tunnel => DialError::Proxy(ProxyError::Silent),
+            why => why,
+        }
+    }
+
     fn fail(&mut self, why: DialError) {
         if self.failure.is_none_or(|failure| failure.progress() <= why.progress()) {
             self.failure = Some(why);
@@ -420,7 +471,9 @@ impl DialError {
         match self {
             // An alert may be in flight; a reset would discard it.
             Self::Tls(_) | Self::Ended(End::Clean | End::Truncated) => Close::Linger,
-            Self::Dial(_) | Self::Ended(End::Reset) | Self::Silent | Self::Garbled => Close::Abort,
+            Self::Dial(_) | Self::Ended(End::Reset) | Self::Silent | Self::Garbled | Self::Proxy(_) => {
+                Close::Abort
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 //! needs.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -23,6 +23,7 @@ use crate::event::{Event, WaitingEnd};
 use crate::http::accept::Form;
 use crate::http::follower::Follower;
 use crate::http::head::Finder;
+use crate::http::instance::Instance;
 use crate::http::reply::Status;
 use crate::http::reply::diagnostic::{BUSY, FULL, NOBODY, OFFLINE, STOPPING};
 use crate::id::Id;
@@ -37,6 +38,7 @@ mod admission;
 mod config;
 mod counts;
 mod follow;
+mod group;
 mod listing;
 mod machine;
 mod raw;
@@ -75,6 +77,12 @@ pub struct Engine {
     per_address: BTreeMap<Source, u32>,
     entropy: Entropy,
     challenges: ChallengeKey,
+    /// In a group: the ID of each connection whose ClientHello names its first label.
+    server_names: BTreeMap<ConnId, Id>,
+    /// The health checks of load balancers: connections with a `LOCAL` PROXY header.
+    health_checks: BTreeSet<ConnId>,
+    /// Distinguishes this relay from others, and from itself before a restart.
+    instance: Instance,
     /// [`Config::denied`], for look-ups.
     denied: PrefixSet,
     counts: Counts,
@@ -246,6 +254,9 @@ impl Engine {
             entropy: Entropy::new(seed),
             challenges: ChallengeKey::new(seed),
             counts: Counts::default(),
+            server_names: BTreeMap::new(),
+            health_checks: BTreeSet::new(),
+            instance: Instance::of_seed(&seed),
             draining: false,
         }
     }
@@ -332,7 +343,9 @@ impl Engine {
 
     fn drop_conn(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
         let from = self.conns.from(on);
-        self.conns.event(Event::Dropped { on, from, upstream: None, why });
+        if !self.health_checks.contains(&on) {
+            self.conns.event(Event::Dropped { on, from, upstream: None, why });
+        }
         self.conns.close(on, how, now);
     }
 
@@ -343,7 +356,9 @@ impl Engine {
     fn await_head(&mut self, on: ConnId, patience: Span, now: Now) {
         let state = State::Head { finder: Finder::default(), begun: false };
         self.become_state(on, state, Some(now.mono + patience));
-        self.admit(on, Stage::Request, now);
+        if !self.health_checks.contains(&on) {
+            self.admit(on, Stage::Request, now);
+        }
     }
 
     /// A challenged request is complete; the next one may follow.

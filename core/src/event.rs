@@ -9,6 +9,7 @@ use crate::http::reply::Status;
 use crate::id::Id;
 use crate::pair::EndReason;
 use crate::time::Span;
+use crate::tunnel::ProxyError;
 
 /// An event to log or to count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -280,6 +281,8 @@ pub enum RelayLoss {
     Tls(TlsFailure),
     /// The relay could not be reached.
     Unreachable(DialFailure),
+    /// The HTTP proxy on the way to the relay opened no tunnel.
+    Proxy(ProxyError),
 }
 
 /// Why a connector's stream could not be established.
@@ -299,6 +302,8 @@ pub enum ConnectFailure {
     Tls(TlsFailure),
     /// The relay could not be reached.
     Unreachable(DialFailure),
+    /// The HTTP proxy on the way to the relay opened no tunnel.
+    Proxy(ProxyError),
     /// The agent's offer of a direct connection cannot be parsed.
     Misspoken,
     /// There is no direct connection, and one is required.

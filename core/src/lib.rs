@@ -173,6 +173,7 @@ pub mod time;
 pub mod token;
 #[cfg(feature = "trace")]
 pub mod trace;
+pub mod tunnel;
 #[cfg(feature = "xmpp")]
 pub mod xmpp;
 

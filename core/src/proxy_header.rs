@@ -157,6 +157,12 @@ pub fn begins_v2(bytes: &[u8]) -> bool {
     begins(bytes, V2_START)
 }
 
+/// Whether a complete header has the command `LOCAL`: the connection is the load balancer's own, usually a health check.
+#[must_use]
+pub fn is_local(header: &[u8]) -> bool {
+    begins_v2(header) && header.get(V2_START.len()) == Some(&0x20)
+}
+
 /// Appends a header for a stream of `source`; without one, a header without an address. The destination, which is not
 /// used here, is unspecified.
 pub fn write(version: Version, source: Option<SocketAddr>, out: &mut Vec<u8>) {

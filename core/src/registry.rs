@@ -283,6 +283,13 @@ impl Registry {
         Id::parse(label.as_bytes()).or_else(|| self.labels.get(&label.to_ascii_lowercase()).copied())
     }
 
+    /// The ID whose first label under the relay's domain this is. An ID in text form is not a label here.
+    pub(crate) fn by_first_label(&self, label: &str) -> Option<Id> {
+        let id = *self.labels.get(&label.to_ascii_lowercase())?;
+        let first = self.enrolment(id)?.labels.first()?;
+        first.eq_ignore_ascii_case(label).then_some(id)
+    }
+
     /// The ID that a port's clients are for.
     pub(crate) fn of_port(&self, port: u16) -> Option<Id> {
         self.ports.get(&port).copied()

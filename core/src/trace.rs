@@ -41,6 +41,9 @@
 //! direct certificate=64-HEX-DIGITS listener=0 hosts=192.0.2.9:7000,[2001:db8::9]:7000 allow=loopback,private
 //! ```
 //!
+//! An agent that reaches its relay through an HTTP proxy has a line `proxy UPSTREAM at=HOST:PORT`, with `credentials` at its
+//! end if the proxy may ask for them. They are `user` and `password` in each trace.
+//!
 //! The values of `allow` are `loopback`, `link-local`, `private`, `shared` and `names`; the addresses of `own=ADDRESS,…` are never dialled;
 //! `patience=` is the timeout of a client's decision.
 //!

@@ -13,6 +13,7 @@ const SMALL: Limits = Limits { head_bytes_max: 64, line_bytes_max: 32 };
 
 const BARE: Response = Response {
     pool: None,
+    instance: None,
     status: 200,
     date: None,
     len: 0,

@@ -266,6 +266,6 @@ fn is_accepted(answer: &[u8]) -> bool {
     let response = parsed.ok().flatten();
     let (challenge, pool) = response.map_or((None, None), |response| (response.challenge, response.pool));
     let mut expected = Vec::new();
-    write_accepted(&mut expected, challenge.as_ref(), pool);
+    write_accepted(&mut expected, challenge.as_ref(), pool, None);
     answer == ACCEPTED || (challenge.is_some() || pool.is_some()) && answer == expected
 }

@@ -255,6 +255,11 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         }
     }
 
+    /// Replaces how clients' TLS is terminated, for later handshakes.
+    pub fn set_end_to_end(&mut self, tls: EndToEndTls) {
+        self.tls.end_to_end = Some(tls);
+    }
+
     /// The machine's events since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)

@@ -35,6 +35,7 @@ pub mod options;
 mod password_check;
 pub mod password_file;
 pub mod pin;
+pub mod proxy_url;
 pub mod relay_url;
 mod slot;
 pub mod state;

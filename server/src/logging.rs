@@ -33,7 +33,7 @@ pub use crate::escape::Escaped;
 use limited::{Limited, REFUSALS};
 pub use limiter::Limiter;
 pub use reasons::{connect_error, connect_failure, dial, tls, waiting_end};
-use reasons::{end_text, not_direct, pair_end, refusal_hint};
+use reasons::{end_text, not_direct, pair_end, proxy, refusal_hint};
 
 /// `--log-rate N`, for commands that accept connections.
 pub const LOG_RATE: Opt = Opt::one(
@@ -531,6 +531,7 @@ impl fmt::Display for RelayLossText {
             RelayLoss::Silent => f.write_str("reason=\"it did not answer in time\""),
             RelayLoss::Tls(why) => write!(f, "reason={}", Escaped(tls(why))),
             RelayLoss::Unreachable(why) => write!(f, "reason={}", Escaped(dial(why))),
+            RelayLoss::Proxy(why) => write!(f, "reason={}", Escaped(&proxy(why))),
         }
     }
 }

@@ -191,6 +191,17 @@ impl Matches {
         self.of(long).last().map(|value| value.text.as_str())
     }
 
+    /// Whether an option's value was given on the command line, where other users can see it.
+    pub fn is_on_command_line(&self, long: &str) -> bool {
+        self.of(long).last().is_some_and(|value| value.origin == Origin::CommandLine)
+    }
+
+    /// The options whose values differ from those in `other`.
+    pub fn differing(&self, other: &Matches) -> Vec<&'static str> {
+        let names = self.spec.options.iter().map(|opt| opt.long);
+        names.filter(|long| self.many(long) != other.many(long)).collect()
+    }
+
     /// All values of an option as text, in order.
     pub fn many(&self, long: &str) -> Vec<&str> {
         self.of(long).map(|value| value.text.as_str()).collect()

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! `pin` may be repeated. `ca FILE` or `ca system` replaces the pins; the default without either is `ca system`. `token
-//! plain` is for relays that do not know bound tokens. `#` begins a comment line.
+//! plain` is for relays that do not know bound tokens. `sni LABEL.DOMAIN` is the server name to send to a group of relays,
+//! instead of the relay's host. `#` begins a comment line.
 
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,8 @@ pub struct Ticket {
     pub key: Key,
     /// Whether to send plain tokens (`token plain`). If so, only one connection may wait.
     pub plain: bool,
+    /// The server name to send (`sni LABEL.DOMAIN`), in lower case; `None`: the relay's host. It travels in clear.
+    pub sni: Option<String>,
 }
 
 impl Ticket {
@@ -81,6 +84,9 @@ impl Ticket {
             Trust::System if self.relay.tls => head.push_str("ca system\n"),
             Trust::System | Trust::Insecure => {}
         }
+        if let Some(sni) = &self.sni {
+            head.push_str(&format!("sni {sni}\n"));
+        }
         let tail = if self.plain { "\ntoken plain\n" } else { "\n" };
         // Allocated once with its full capacity: a growing string leaves copies of the secret in memory.
         let mut text = Zeroizing::new(String::with_capacity(head.len() + uri.len() + 32));
@@ -120,6 +126,7 @@ struct Lines {
     ca: Option<Trust>,
     id: Option<(Id, Key)>,
     plain: Option<bool>,
+    sni: Option<String>,
 }
 
 impl Lines {
@@ -144,12 +151,13 @@ impl Lines {
             "ca" => once(word, &mut self.ca, parse_ca(value)?),
             "id" => once(word, &mut self.id, key_uri::parse(value).map_err(|error| error.to_string())?),
             "token" if value == "plain" => once(word, &mut self.plain, true),
+            "sni" => once(word, &mut self.sni, server_name(value)?),
             "token" => Err("'token' must be followed by plain".to_owned()),
             // A line without its first word may begin with the secret: show it only if it looks like a keyword.
             word if word.len() <= 16 && word.bytes().all(|b| b.is_ascii_lowercase()) => {
-                Err(format!("unknown word '{word}': expected relay, pin, ca, id or token"))
+                Err(format!("unknown word '{word}': expected relay, pin, ca, id, token or sni"))
             }
-            _ => Err("the line does not begin with relay, pin, ca, id or token".to_owned()),
+            _ => Err("the line does not begin with relay, pin, ca, id, token or sni".to_owned()),
         }
     }
 
@@ -161,7 +169,24 @@ impl Lines {
             (false, None) => Trust::Pins(self.pins),
             (true, ca) => ca.unwrap_or(Trust::System),
         };
-        Ok(Ticket { relay, trust, id, key, plain: self.plain.unwrap_or(false) })
+        if self.sni.is_some() && !relay.tls {
+            return Err("'sni' needs a relay with https://".to_owned());
+        }
+        Ok(Ticket { relay, trust, id, key, plain: self.plain.unwrap_or(false), sni: self.sni })
+    }
+}
+
+/// Parses the value of `sni`: a host name, never an ID, because it travels in clear.
+fn server_name(text: &str) -> Result<String, String> {
+    let name = text.to_ascii_lowercase();
+    let label = name.split('.').next().unwrap_or_default();
+    if Id::parse(label.as_bytes()).is_some() {
+        return Err("'sni' must not contain an ID, because it travels in clear: use a label".to_owned());
+    }
+    let is_name = name.contains('.') && name.parse::<std::net::IpAddr>().is_err();
+    match crate::cert::normal_name(&name).filter(|normal| is_name && !normal.starts_with('*')) {
+        Some(name) => Ok(name),
+        None => Err("'sni' must be followed by LABEL.DOMAIN".to_owned()),
     }
 }
 

@@ -53,6 +53,15 @@ pub fn client_config(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Ar
     client_config_with(trust.verifier(provider)?, alpn::HTTP_1_1, provider)
 }
 
+/// The same for an agent of a group of relays.
+///
+/// # Errors
+///
+/// Those of [`client_config`].
+pub fn agent_config(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, Failure> {
+    client_config_with(trust.verifier(provider)?, alpn::AGENT, provider)
+}
+
 /// The same with this verifier and this application protocol.
 ///
 /// # Errors
@@ -103,7 +112,7 @@ pub fn server_config_with(
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| tls_is_unusable(&error))?;
-    let mut protocols = vec![alpn::HTTP_1_1.to_vec(), alpn::HTTP_1_0.to_vec()];
+    let mut protocols = vec![alpn::HTTP_1_1.to_vec(), alpn::HTTP_1_0.to_vec(), alpn::AGENT.to_vec()];
     let resolver = match live {
         None => resolver,
         Some(live) => {

@@ -64,7 +64,7 @@ fn what_is_wrong_is_named_by_file_and_line() {
     assert_eq!(refusal(&[RELAY, PIN, id]), "home.ticket:3: not a Key URI: missing 'secret'");
     assert_eq!(
         refusal(&["# x", "", "pni x"]),
-        "home.ticket:3: unknown word 'pni': expected relay, pin, ca, id or token"
+        "home.ticket:3: unknown word 'pni': expected relay, pin, ca, id, token or sni"
     );
     assert!(refusal(&[RELAY, RELAY]).starts_with("home.ticket:2: 'relay' is repeated"));
     assert!(refusal(&["pin sha1//x"]).starts_with("home.ticket:1: 'sha1//x' is not a pin"));

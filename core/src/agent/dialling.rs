@@ -15,6 +15,19 @@ impl Agent {
         self.dialers.begin(lead, place, how, &mut self.conns, now);
     }
 
+    /// Handles bytes on a connection that is being established: those of a proxy. Returns how many were consumed, and
+    /// whether another step may follow.
+    pub(super) fn tunnel(&mut self, on: ConnId, bytes: &[u8], now: Now) -> (usize, bool) {
+        let limits = self.config.head;
+        let mut used = 0;
+        self.race(on, now, |dialers, conns, rival| {
+            let (consumed, progress) = dialers.bytes(on, bytes, &limits, conns, rival, now);
+            used = consumed;
+            progress
+        });
+        (used, used > 0)
+    }
+
     /// Passes an event to the dialers, and handles the result.
     pub(super) fn race(
         &mut self,
@@ -74,6 +87,7 @@ impl From<DialError> for RelayLoss {
             DialError::Silent => Self::Silent,
             DialError::Garbled => Self::Garbled,
             DialError::Tls(why) => Self::Tls(why),
+            DialError::Proxy(why) => Self::Proxy(why),
         }
     }
 }
@@ -83,7 +97,9 @@ impl From<DialError> for NoService {
         match why {
             DialError::Dial(why) => Self::Dial(why),
             DialError::Tls(why) => Self::Tls(why),
-            DialError::Ended(_) | DialError::Silent | DialError::Garbled => Self::Tls(TlsFailure::Ended),
+            DialError::Ended(_) | DialError::Silent | DialError::Garbled | DialError::Proxy(_) => {
+                Self::Tls(TlsFailure::Ended)
+            }
         }
     }
 }

@@ -13,11 +13,13 @@ use super::{Agent, Conn, Path, State};
 use crate::backoff::{Backoff, ErrorClass, Retry};
 use crate::dialer::Dialling;
 use crate::event::{Event, RelayLoss, Target};
+use crate::http::instance::Instance;
 use crate::http::response::{RegistrationOptions, Response, write_connect};
 use crate::http::target::Token;
 use crate::machine::{Close, ConnId, DialFailure, End, Output, TlsFailure, TlsRole};
 use crate::relay_client::Answer;
 use crate::time::{Now, Span, Time};
+use crate::tunnel::ProxyError;
 
 /// The age beyond which the end of a waiting connection does not count as a failure: relays and middleboxes close
 /// idle ones eventually (node-rendezvous: cleanly after 120 s).
@@ -59,6 +61,10 @@ pub(super) struct Link {
     unanswered: Unanswered,
     /// Connections that were opened because of a path change.
     path_changes: DecayingDebt,
+    /// The relay that answered last.
+    pub(super) instance: Option<Instance>,
+    /// Renewals of the pool because another relay answered.
+    pub(super) relay_changes: DecayingDebt,
 }
 
 /// The states that a link counts.
@@ -86,6 +92,8 @@ impl Link {
             prover: Prover::default(),
             unanswered: Unanswered::default(),
             path_changes: DecayingDebt::default(),
+            instance: None,
+            relay_changes: DecayingDebt::default(),
         }
     }
 
@@ -227,7 +235,8 @@ impl Agent {
         let how = Dialling { tls, greets: false, deadlines: self.config.deadlines };
         let place = relay.place.clone();
         self.enter(on, State::Reaching, None);
-        self.dial(on, &place, how, now);
+        let proxy = self.config.proxies.get(usize::from(upstream)).and_then(Option::as_ref);
+        self.dialers.begin_through(on, proxy, &place, how, &mut self.conns, now);
     }
 
     /// The relay was reached at this address: sends the CONNECT with a token.
@@ -257,6 +266,7 @@ impl Agent {
         let options = RegistrationOptions {
             proxy_header: self.config.asks_for_address(),
             pool: link.pool.grows(),
+            instance: self.config.renew.is_some(),
             raw: upstream.takes_raw(),
         };
         write_connect(&mut text, upstream.id, &token, &upstream.relay.host_header, options);
@@ -292,7 +302,9 @@ impl Agent {
         if !(200..300).contains(&response.status) {
             return self.refused(on, upstream, proof, response, now);
         }
-        self.enter(on, State::Waiting { since: now.mono, path: Path::Current }, Some(now.mono + SETTLED));
+        let renew = self.renew_at(now);
+        let due = renew.map_or(now.mono + SETTLED, |renew| renew.min(now.mono + SETTLED));
+        self.enter(on, State::Waiting { since: now.mono, path: Path::Current, renew }, Some(due));
         self.conns.emit(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
         let link = self.link(upstream);
         link.proven = true;
@@ -302,6 +314,7 @@ impl Agent {
             link.pool.on_state(state, waiting);
         }
         self.conns.event(Event::Registered { on, upstream, waiting });
+        self.met_relay(on, response.instance, now);
         self.fill_for(upstream, response.pool.map_or(0, |state| state.held), now);
     }
 
@@ -344,12 +357,23 @@ impl Agent {
     /// A connection has waited long enough: resets the backoff. If the pool has grown and no client came since, it
     /// shrinks: the connections that have waited longest are closed, which the relay would hand over last.
     pub(super) fn waited(&mut self, on: ConnId, now: Now) {
-        let Some(&mut Conn { upstream, .. }) = self.conns.state(on) else { return };
+        let Some(&mut Conn { upstream, state: State::Waiting { since, renew, .. }, .. }) =
+            self.conns.state(on)
+        else {
+            return;
+        };
+        if renew.is_some_and(|renew| renew <= now.mono) {
+            return self.renew_conn(on, now);
+        }
         let link = self.link(upstream);
-        link.reset_backoff();
+        if now.mono.since(since) >= SETTLED {
+            link.reset_backoff();
+        }
         match link.pool.shrinks_at(link.waiting) {
-            None => {}
-            Some(at) if at > now.mono => self.conns.set_due(on, Some(at)),
+            None => self.conns.set_due(on, renew),
+            Some(at) if at > now.mono => {
+                self.conns.set_due(on, Some(renew.map_or(at, |renew| renew.min(at))));
+            }
             Some(_) => {
                 let stay = self.link(upstream).pool.shrink();
                 let mut waiting = self.waiting_since(upstream);
@@ -362,7 +386,7 @@ impl Agent {
     }
 
     /// The waiting connections at this relay, the oldest first.
-    fn waiting_since(&mut self, upstream: u16) -> Vec<(Time, ConnId)> {
+    pub(super) fn waiting_since(&mut self, upstream: u16) -> Vec<(Time, ConnId)> {
         let mut waiting = Vec::new();
         for on in self.conns.open_ids() {
             match self.conns.state(on) {
@@ -388,7 +412,9 @@ impl Agent {
                 return self.lose_at(on, loss, RetryDelay::None, now);
             }
         }
-        if let Some(&mut Conn { state: State::Waiting { path: Path::Old, .. }, .. }) = self.conns.state(on) {
+        if let Some(&mut Conn { state: State::Waiting { path: Path::Old | Path::Renewing, .. }, .. }) =
+            self.conns.state(on)
+        {
             return self.lose_at(on, loss, RetryDelay::None, now);
         }
         let (waited, at) = match self.conns.state(on).map(|conn| &conn.state) {
@@ -408,7 +434,10 @@ impl Agent {
     /// This address of the relay gave no response. Returns whether another address is tried at once.
     fn failed_at(&mut self, on: ConnId, at: SocketAddr, loss: RelayLoss, now: Now) -> bool {
         match loss {
-            RelayLoss::Refused(_) | RelayLoss::Challenged | RelayLoss::Unreachable(_) => return false,
+            RelayLoss::Refused(_)
+            | RelayLoss::Challenged
+            | RelayLoss::Unreachable(_)
+            | RelayLoss::Proxy(_) => return false,
             RelayLoss::Garbled | RelayLoss::Ended(_) | RelayLoss::Silent | RelayLoss::Tls(_) => {}
         }
         let Some(&mut Conn { upstream, .. }) = self.conns.state(on) else { return false };
@@ -462,6 +491,14 @@ fn class(loss: RelayLoss, retry_after: Option<Span>) -> ErrorClass {
     match loss {
         RelayLoss::Refused(500..) => ErrorClass::Failure(retry_after),
         RelayLoss::Refused(_) | RelayLoss::Challenged => ErrorClass::Refusal(retry_after),
+        RelayLoss::Proxy(
+            ProxyError::Unreachable(DialFailure::Local)
+            | ProxyError::Ended
+            | ProxyError::Silent
+            | ProxyError::Refused(500..),
+        ) => ErrorClass::Failure(None),
+        RelayLoss::Proxy(ProxyError::Unreachable(_)) => ErrorClass::Unreachable,
+        RelayLoss::Proxy(_) => ErrorClass::Refusal(None),
         RelayLoss::Garbled
         | RelayLoss::Tls(
             TlsFailure::Certificate

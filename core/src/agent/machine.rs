@@ -254,10 +254,9 @@ impl Agent {
             Some(&mut State::Link(link)) => {
                 (self.with_dtcp_endpoint(now, |dtcp_endpoint| dtcp_endpoint.bytes(link, bytes)), false)
             }
+            Some(State::Reaching | State::Rival) => self.tunnel(on, bytes, now),
             Some(
                 State::Backoff
-                | State::Reaching
-                | State::Rival
                 | State::Sealing
                 | State::Meeting { .. }
                 | State::Local { .. }

@@ -28,6 +28,18 @@ impl Connector {
         }
     }
 
+    /// Handles bytes on a connection that is being established: those of a proxy. Returns how many were consumed.
+    pub(super) fn tunnel(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
+        let limits = self.config.head;
+        let mut used = 0;
+        self.race(on, now, |dialers, conns, rival| {
+            let (consumed, progress) = dialers.bytes(on, bytes, &limits, conns, rival, now);
+            used = consumed;
+            progress
+        });
+        used
+    }
+
     /// Handles addresses of a name. If the look-up is not complete, more may follow.
     pub(super) fn resolved(&mut self, on: ConnId, addresses: &[SocketAddr], is_complete: bool, now: Now) {
         match self.conns.state(on) {
@@ -88,6 +100,7 @@ impl From<DialError> for ConnectFailure {
             DialError::Silent => Self::Silent,
             DialError::Garbled => Self::Garbled,
             DialError::Tls(why) => Self::Tls(why),
+            DialError::Proxy(why) => Self::Proxy(why),
         }
     }
 }

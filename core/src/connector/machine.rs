@@ -36,7 +36,8 @@ impl Machine for Connector {
         let how = Dialling { tls, greets: false, deadlines: self.config.deadlines };
         self.conns.set_state(local, State::Local { relay });
         self.conns.set_state(relay, State::Reaching { local });
-        self.dialers.begin(relay, &self.config.relay.place, how, &mut self.conns, now);
+        let proxy = self.config.proxy.as_ref();
+        self.dialers.begin_through(relay, proxy, &self.config.relay.place, how, &mut self.conns, now);
         local
     }
 
@@ -112,14 +113,9 @@ impl Machine for Connector {
                 Some(&mut State::Link(link)) => {
                     self.with_dtcp_endpoint(now, |dtcp_endpoint| dtcp_endpoint.bytes(link, rest))
                 }
+                Some(State::Reaching { .. }) => self.tunnel(on, rest, now),
                 // The bytes after the 101 to an end-to-end stream belong to the handshake.
-                Some(
-                    State::Local { .. }
-                    | State::Reaching { .. }
-                    | State::Sealing { .. }
-                    | State::Paired
-                    | State::Unwanted,
-                )
+                Some(State::Local { .. } | State::Sealing { .. } | State::Paired | State::Unwanted)
                 | None => 0,
             };
             if step == 0 {

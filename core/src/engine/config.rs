@@ -36,6 +36,10 @@ pub struct Config {
     /// The domain of `LABEL.DOMAIN`, which names a hidden server without a challenge; in lower case, without a dot at
     /// either end.
     pub domain: Option<String>,
+    /// Whether this is one of several relays behind a load balancer that selects the relay by the server name. Then only
+    /// hidden servers and clients are served whose server name is `LABEL.DOMAIN` with the first label of the ID
+    /// (`docs/protocol.md §12`). Needs [`Config::domain`].
+    pub group: bool,
     /// The addresses of load balancers whose PROXY headers are trusted.
     pub proxies: Vec<Prefix>,
     /// The addresses whose connections are dropped when they are accepted, or when their PROXY header has arrived.
@@ -81,6 +85,7 @@ impl Default for Config {
             listeners: Vec::new(),
             ports: Vec::new(),
             domain: None,
+            group: false,
             proxies: Vec::new(),
             denied: Vec::new(),
             one_time_strict: false,

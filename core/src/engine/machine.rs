@@ -70,6 +70,9 @@ impl Machine for Engine {
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
         if let Some(State::Securing) = self.conns.state(on) {
             let from = self.conns.from(on);
+            if self.health_checks.contains(&on) {
+                return self.conns.close(on, Close::Linger, now);
+            }
             self.conns.event(Event::TlsFailed { on, from, upstream: None, why });
             match (why, self.conns.state(on)) {
                 (TlsFailure::PlainHttp, Some(state)) => {
@@ -281,7 +284,9 @@ impl Machine for Engine {
     }
 
     fn handle_closed(&mut self, on: ConnId, _: Now) {
-        let is_counted = !matches!(self.conns.any_state(on), Some(State::Proxied));
+        let is_check = self.health_checks.remove(&on);
+        self.server_names.remove(&on);
+        let is_counted = !is_check && !matches!(self.conns.any_state(on), Some(State::Proxied));
         if let Some(from) = self.conns.from(on).filter(|_| is_counted) {
             self.uncount_address(from);
         }
@@ -320,8 +325,16 @@ impl Engine {
         }
     }
 
+    /// A trusted load balancer checks the relay's health: the connection counts for no address, and its end is not an
+    /// event.
+    fn begin_health_check(&mut self, on: ConnId, now: Now) {
+        self.health_checks.insert(on);
+        self.become_state(on, State::Securing, None);
+        self.await_tls(on, now);
+    }
+
     /// A trusted peer sent its header: the connection counts for `source` from now on. A connection of the peer's own
-    /// (`LOCAL`, `UNKNOWN`) counts for the peer.
+    /// (`UNKNOWN`) counts for the peer.
     fn proxied(&mut self, on: ConnId, source: Option<SocketAddr>, now: Now) {
         let Some(source) = source.or_else(|| self.conns.from(on)) else { return };
         self.conns.set_from(on, source);
@@ -340,13 +353,15 @@ impl Engine {
     /// before it is answered.
     fn await_tls(&mut self, on: ConnId, now: Now) {
         let due = Some(now.mono + self.config.handshake);
-        if self.config.domain.is_some() && self.registry.has_end_to_end() {
+        if self.config.domain.is_some() && (self.config.group || self.registry.has_end_to_end()) {
             self.become_state(on, State::Hello { reader: client_hello::Reader::default() }, due);
         } else {
             self.conns.set_due(on, due);
             self.conns.emit(Output::StartTls { on, role: TlsRole::Server });
         }
-        self.admit(on, Stage::Handshake, now);
+        if !self.health_checks.contains(&on) {
+            self.admit(on, Stage::Handshake, now);
+        }
     }
 
     fn is_too_many(&self, of_address: u32) -> bool {
@@ -360,6 +375,10 @@ impl Engine {
         match self.conns.state(on) {
             Some(State::Proxied) => match proxy_header::parse(bytes) {
                 Parsed::Partial => (0, false),
+                Parsed::Complete { len, .. } if proxy_header::is_local(bytes) => {
+                    self.begin_health_check(on, now);
+                    (len, false)
+                }
                 Parsed::Complete { len, source } => {
                     self.proxied(on, source, now);
                     // The bytes after it belong to TLS.

@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::{Answer, Engine, NOBODY, Request, State};
-use crate::client_hello::{Alert, ClientHello};
+use crate::client_hello::{self, Alert, ClientHello};
 use crate::conn::{Close, ConnId, NamedBy};
 use crate::event::Event;
 use crate::http::reply::Status;
@@ -21,7 +21,7 @@ impl Engine {
     pub(super) fn hello(&mut self, on: ConnId, hello: ClientHello, bytes: &[u8], now: Now) -> usize {
         match hello {
             ClientHello::Partial => 0,
-            ClientHello::Name(name) => match self.end_to_end_named(&name) {
+            ClientHello::Name(name) => match self.end_to_end_of(on, &name, bytes) {
                 Some(id) => {
                     self.begin_raw(on, id, &RawName::Host(name), bytes, Answer::Alert, now);
                     bytes.len()
@@ -36,6 +36,15 @@ impl Engine {
                 0
             }
         }
+    }
+
+    /// The end-to-end hidden server of a connection's server name; `None` for the agent's own connection.
+    fn end_to_end_of(&mut self, on: ConnId, name: &str, hello: &[u8]) -> Option<Id> {
+        self.note_server_name(on, name);
+        if self.config.group && client_hello::offers_only(hello, client_hello::AGENT_PROTOCOL) {
+            return None;
+        }
+        self.end_to_end_named(name).filter(|id| !self.is_misdirected(on, Some(*id)))
     }
 
     /// The end-to-end hidden server of a server name.

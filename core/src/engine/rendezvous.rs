@@ -52,7 +52,8 @@ impl Engine {
         .then(|| self.challenges.issue(now.mono));
         let mut text = Vec::new();
         let pool = (connect.asks_pool && !plain).then(|| self.pool_state(on, id));
-        write_accepted(&mut text, challenge.as_ref(), pool);
+        let instance = (connect.asks_instance && !plain).then_some(self.instance);
+        write_accepted(&mut text, challenge.as_ref(), pool, instance);
         self.conns.send(on, text);
         let from = self.conns.from(on);
         self.conns.event(Event::Waiting { on, from, id, waiting: self.registry.waiting(id) });

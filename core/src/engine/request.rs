@@ -12,7 +12,9 @@ use crate::event::Event;
 use crate::http::challenge::{Identified, identify};
 use crate::http::follower::{Follower, Mode};
 use crate::http::head::{self, Body, Found, Head, SEALED_STREAM};
-use crate::http::reply::diagnostic::{ASK, CREDENTIALS, END_TO_END, PLAIN_HTTP, QUOTA};
+use crate::http::reply::diagnostic::{
+    ASK, CREDENTIALS, END_TO_END, GROUP_CLIENT, GROUP_SERVER, PLAIN_HTTP, QUOTA,
+};
 use crate::http::reply::{Reply, Status, write_redirect};
 use crate::http::target::{self, RedirectPort, Registration, Token};
 use crate::id::Id;
@@ -54,6 +56,9 @@ impl Engine {
             match self.authenticate(on, &registration, now) {
                 Ok(()) => match self.refuses_server(registration.id) {
                     Some((status, why)) => (status, why, None),
+                    None if self.is_misdirected(on, Some(registration.id)) => {
+                        (Status::Misdirected421, GROUP_SERVER, None)
+                    }
                     None => return self.wait(on, &registration, head, now),
                 },
                 Err(refused) => refused,
@@ -109,7 +114,12 @@ impl Engine {
         if let Some(why) = self.cannot_serve(on) {
             return self.refuse_client(on, None, Status::Unavailable503, why, answer, now);
         }
-        match self.route(head) {
+        let route = self.route(head);
+        let named = if let Route::To { id, .. } = &route { Some(*id) } else { None };
+        if self.is_misdirected(on, named) {
+            return self.refuse_client(on, None, Status::Misdirected421, GROUP_CLIENT, answer, now);
+        }
+        match route {
             Route::To { id, by: RoutedBy::Label } if contradicts(head, id) => {
                 const WHY: &str = "the host and the user name are of two hidden servers";
                 self.refuse_client(on, None, Status::Misdirected421, WHY, answer, now);

@@ -10,6 +10,12 @@ pub(crate) const ADDRESS: &str = "the hidden server's agent takes no clients fro
 pub(crate) const DISABLED: &str = "the relay's operator has disabled this hidden server";
 /// 403: the operator of the relay admits no clients from this address.
 pub(crate) const DENIED: &str = "the relay admits no clients from this address to this hidden server";
+/// 421, to a hidden server.
+pub(crate) const GROUP_SERVER: &str =
+    "one of several relays: the server name (SNI) must be the first label of the ID under the relay's domain";
+/// 421, to a client.
+pub(crate) const GROUP_CLIENT: &str = "one of several relays: a hidden server is reached only at its own \
+                                       host name, LABEL.DOMAIN, not by user name or parameter";
 /// 503.
 pub(crate) const QUOTA: &str = "the hidden server's transfer quota of this month is used up";
 /// 400.

@@ -10,6 +10,7 @@ use core::fmt;
 
 use super::fields::{self, Fields};
 pub use super::finder::{FIELDS_MAX, Finder, Found, Limits};
+use super::instance::FIELD as INSTANCE;
 use super::pool::FIELD as POOL;
 pub use super::refusal::Refusal;
 pub use super::request_line::Version;
@@ -90,6 +91,9 @@ pub struct Head<'a> {
     /// Whether this is a CONNECT with a `Rendezvous-Pool` field, which asks for one in the 200 (see
     /// [`pool`](super::pool)). Always false for a client's request.
     pub asks_pool: bool,
+    /// Whether this is a CONNECT with a `Rendezvous-Relay` field, which asks for one in the 200 (see
+    /// [`instance`](super::instance)). Always false for a client's request.
+    pub asks_instance: bool,
     /// The head as it was received, without a leading empty line.
     raw: &'a [u8],
 }
@@ -129,6 +133,7 @@ impl<'a> Head<'a> {
             is_expect_known: is_expect_known(fields),
             asks_challenge: fields.has(CHALLENGE),
             asks_pool: fields.has(POOL),
+            asks_instance: fields.has(INSTANCE),
             raw,
         })
     }
@@ -152,6 +157,7 @@ impl<'a> Head<'a> {
             is_expect_known: is_expect_known(fields),
             asks_challenge: false,
             asks_pool: false,
+            asks_instance: false,
             raw,
         })
     }

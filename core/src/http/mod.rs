@@ -24,6 +24,7 @@ pub mod date;
 pub mod follower;
 pub mod forwarded;
 pub mod head;
+pub mod instance;
 pub mod offer;
 pub mod pool;
 pub mod reply;

@@ -84,6 +84,11 @@ fn words(status: Status, diagnostic: &str) -> Words {
             "The operator of the relay has disabled this server.",
             &["Ask the person who runs the server."],
         ),
+        (Status::Misdirected421, diagnostic::GROUP_CLIENT) => (
+            "Use the server's own address",
+            "This is one of several relays. Each server is reached at its own host name only, and not by a user name.",
+            &["Ask the person who runs the server for its address: it begins with the name of the server."],
+        ),
         (Status::Unavailable503, diagnostic::QUOTA) => (
             "The server has used up its quota",
             "The server may transfer no more data this month.",

@@ -8,6 +8,7 @@ use super::accept::Form;
 use super::challenge::write_challenge;
 use super::date::write_date;
 pub(crate) use super::diagnostic;
+use super::instance::{FIELD as INSTANCE, Instance};
 use super::pool::{FIELD as POOL, PoolState};
 pub use super::status::Status;
 use super::{offer, page};
@@ -18,9 +19,14 @@ use crate::token::challenge::FIELD;
 /// The response to an accepted hidden server. The bytes after it belong to the rendezvous.
 pub const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
-/// Appends [`ACCEPTED`], with a challenge for the next registration and with the state of the pool if the hidden
-/// server asks for them.
-pub fn write_accepted(out: &mut Vec<u8>, challenge: Option<&Challenge>, pool: Option<PoolState>) {
+/// Appends [`ACCEPTED`], with a challenge for the next registration, with the state of the pool, and with the relay's
+/// instance, if the hidden server asks for them.
+pub fn write_accepted(
+    out: &mut Vec<u8>,
+    challenge: Option<&Challenge>,
+    pool: Option<PoolState>,
+    instance: Option<Instance>,
+) {
     let (head, end) = ACCEPTED.split_at(ACCEPTED.len() - 2);
     out.extend_from_slice(head);
     if let Some(challenge) = challenge {
@@ -28,6 +34,9 @@ pub fn write_accepted(out: &mut Vec<u8>, challenge: Option<&Challenge>, pool: Op
     }
     if let Some(pool) = pool {
         out.extend_from_slice(format!("{POOL}: {pool}\r\n").as_bytes());
+    }
+    if let Some(instance) = instance {
+        out.extend_from_slice(format!("{INSTANCE}: {instance}\r\n").as_bytes());
     }
     out.extend_from_slice(end);
 }

@@ -1,6 +1,8 @@
 //! The requests of agent and connector, and the responses that they parse.
 
+use alloc::borrow::ToOwned;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use data_encoding::{BASE64, HEXLOWER};
@@ -9,6 +11,7 @@ use super::date::parse_date;
 use super::fields::{self, Fields};
 use super::head::SEALED_STREAM;
 use super::head::{Finder, Found, Limits, Refusal, split_line};
+use super::instance::{FIELD as INSTANCE, Instance};
 use super::offer;
 use super::pool::{FIELD as POOL, PoolState};
 use super::syntax::{Authority, decimal};
@@ -42,6 +45,8 @@ pub struct Response {
     pub challenge: Option<Challenge>,
     /// `Rendezvous-Pool`; `None` if it is missing, repeated or malformed.
     pub pool: Option<PoolState>,
+    /// `Rendezvous-Relay`; `None` if it is missing, repeated or malformed.
+    pub instance: Option<Instance>,
 }
 
 /// Why a response cannot be parsed.
@@ -111,7 +116,19 @@ pub fn parse_response(
         content_length: only("Content-Length").and_then(decimal),
         challenge: only(CHALLENGE).and_then(Challenge::parse),
         pool: only(POOL).and_then(PoolState::parse),
+        instance: only(INSTANCE).and_then(Instance::parse),
     }))
+}
+
+/// The status and the fields of a response whose head is complete. `None`: it is not HTTP/1.x, or a field is not text.
+pub(crate) fn parse_fields(head: &[u8]) -> Option<(u16, Vec<(String, String)>)> {
+    let (line, lines) = split_line(head)?;
+    let status = status(line)?;
+    let mut room = fields::room();
+    let fields = Fields::parse(lines, &mut room).ok()?;
+    let text = |value: &[u8]| core::str::from_utf8(value).ok().map(ToOwned::to_owned);
+    let all = fields.iter().map(|(name, value)| Some((name.to_owned(), text(value)?)));
+    Some((status, all.collect::<Option<_>>()?))
 }
 
 /// The status of a response whose head was truncated, if its first line is complete: some relays send only a status
@@ -129,6 +146,8 @@ pub struct RegistrationOptions {
     pub proxy_header: bool,
     /// `Rendezvous-Pool: ?`: report how many clients are held for the ID ([`pool`](super::pool)).
     pub pool: bool,
+    /// `Rendezvous-Relay: ?`: report the relay's instance ([`instance`](super::instance)).
+    pub instance: bool,
     /// `raw=1`: send raw clients (`docs/protocol.md §10.1`).
     pub raw: bool,
 }
@@ -159,6 +178,9 @@ pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, o
     }
     if options.pool {
         out.extend_from_slice(format!("{POOL}: ?\r\n").as_bytes());
+    }
+    if options.instance {
+        out.extend_from_slice(format!("{INSTANCE}: ?\r\n").as_bytes());
     }
     if options.proxy_header {
         out.extend_from_slice(b"PROXY-Protocol: v2\r\n");

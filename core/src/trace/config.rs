@@ -39,6 +39,7 @@ impl Settings for engine::Config {
     fn slots(&mut self) -> Vec<(&'static str, Slot<'_>)> {
         vec![
             ("domain", Slot::MaybeWord(&mut self.domain)),
+            ("group", Slot::Flag(&mut self.group)),
             ("proxies", Slot::Prefixes(&mut self.proxies)),
             ("denied", Slot::Prefixes(&mut self.denied)),
             ("one-time-strict", Slot::Flag(&mut self.one_time_strict)),
@@ -84,6 +85,7 @@ impl Settings for agent::Config {
             ("answer", Slot::Time(&mut self.deadlines.answer)),
             ("local-dial", Slot::Time(&mut self.local_dial)),
             ("user-timeout", Slot::Time(&mut self.user_timeout)),
+            ("renew", Slot::MaybeTime(&mut self.renew)),
             ("retry-first", Slot::Time(&mut self.retry.first)),
             ("retry-refused", Slot::Time(&mut self.retry.first_refused)),
             ("retry-max", Slot::Time(&mut self.retry.max)),

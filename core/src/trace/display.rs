@@ -9,6 +9,7 @@ use super::tokenizer::{ConnText as Conn, SpanText};
 use crate::event::{ConnectError, ConnectFailure, Event, NotDirect, RelayLoss, Target, WaitingEnd};
 use crate::machine::{Close, DialFailure, End, Output, PASS_ALL, TlsFailure, TlsRole};
 use crate::pair::{EndReason, Side};
+use crate::tunnel::ProxyError;
 
 /// The first words of actions. The text after an arrow begins with one of them.
 pub(super) const VERBS: &[&str] = &[
@@ -131,6 +132,7 @@ fn event(event: &Event) -> String {
                 RelayLoss::Silent => "silent".to_string(),
                 RelayLoss::Tls(why) => format!("tls-{}", tls(*why)),
                 RelayLoss::Unreachable(why) => format!("unreachable-{}", dial(*why)),
+                RelayLoss::Proxy(why) => proxy(*why),
             };
             format!("relay-lost {} upstream={upstream} why={why} again={}", Conn(*on), SpanText(*again))
         }
@@ -164,6 +166,7 @@ fn event(event: &Event) -> String {
                 ConnectFailure::Silent => "silent".to_string(),
                 ConnectFailure::Tls(why) => format!("tls-{}", tls(*why)),
                 ConnectFailure::Unreachable(why) => format!("unreachable-{}", dial(*why)),
+                ConnectFailure::Proxy(why) => proxy(*why),
                 ConnectFailure::Misspoken => "misspoken".to_string(),
                 ConnectFailure::NotDirect(why) => format!("not-direct-{}", not_direct(*why)),
                 ConnectFailure::NotSealed(status) => format!("not-sealed status={status}"),
@@ -270,5 +273,19 @@ const fn pair_end(why: EndReason) -> &'static str {
         EndReason::SlowReader(Side::Client) => "client-slow-reader",
         EndReason::KeyRemoved => "key-removed",
         EndReason::Operator => "operator",
+    }
+}
+
+fn proxy(why: ProxyError) -> String {
+    match why {
+        ProxyError::Refused(status) => format!("proxy-refused status={status}"),
+        ProxyError::NoCredentials => "proxy-no-credentials".to_string(),
+        ProxyError::WrongCredentials => "proxy-wrong-credentials".to_string(),
+        ProxyError::Ntlm => "proxy-ntlm".to_string(),
+        ProxyError::UnknownScheme => "proxy-unknown-scheme".to_string(),
+        ProxyError::Garbled => "proxy-garbled".to_string(),
+        ProxyError::Ended => "proxy-ended".to_string(),
+        ProxyError::Silent => "proxy-silent".to_string(),
+        ProxyError::Unreachable(why) => format!("proxy-unreachable-{}", dial(why)),
     }
 }

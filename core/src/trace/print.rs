@@ -80,6 +80,13 @@ pub(super) fn write_setup(
         for upstream in &config.upstreams {
             write_upstream(out, upstream, identities)?;
         }
+        for (upstream, proxy) in config.proxies.iter().enumerate() {
+            if let Some(proxy) = proxy {
+                write!(out, "proxy {upstream} at={}", HostPortText(&proxy.place))?;
+                let credentials = if proxy.credentials.is_some() { " credentials" } else { "" };
+                writeln!(out, "{credentials}")?;
+            }
+        }
         if let Some(it) = &config.direct {
             direct::write(it, out)?;
         }

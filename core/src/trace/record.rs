@@ -120,8 +120,11 @@ impl Recorder<Agent> {
     pub fn agent(config: agent::Config, seeds: Seeds, now: Now, traced: bool) -> Self {
         let writer = traced.then(|| {
             let mut pseudonyms = Pseudonyms::default();
-            let masked =
-                agent::Config { upstreams: pseudonyms.upstreams(&config.upstreams), ..config.clone() };
+            let masked = agent::Config {
+                upstreams: pseudonyms.upstreams(&config.upstreams),
+                proxies: config.proxies.iter().map(|proxy| Some(proxy.as_ref()?.with_stand_ins())).collect(),
+                ..config.clone()
+            };
             let shadow = Agent::new(masked.clone(), Seeds { nonces: STAND_IN, jitter: seeds.jitter }, now);
             let setup = Setup::Agent { config: Box::new(masked), jitter: seeds.jitter };
             Box::new(TraceWriter::begin(

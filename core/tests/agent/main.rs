@@ -29,6 +29,7 @@ mod pool;
 mod proxy;
 mod raw;
 mod reaching;
+mod renew;
 mod serving;
 mod tls_service;
 

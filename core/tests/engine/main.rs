@@ -6,6 +6,7 @@ mod challenged;
 mod deadlines;
 mod drain;
 mod follow;
+mod group;
 mod hand_over;
 mod held;
 #[path = "../common/hello.rs"]

@@ -20,11 +20,13 @@ use rustls::sign::CertifiedKey;
 
 use self::site::AgentSite;
 use super::acme::{self, Acme, Host};
+use super::agent_reload::{Options, Terminates};
 use super::certificate;
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
 use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, TRUST_OPTIONS, To};
 use super::metrics::{METRICS, METRICS_NAME, Metrics};
 use super::share::Share;
+use super::through::{self, PASSWORD, PROXY};
 use super::tickets::{Renewed, Tickets};
 use super::trace_writer::{TRACE, TraceWriter};
 use super::upstream;
@@ -52,6 +54,10 @@ use crate::state::State;
 use crate::ticket::Ticket;
 use crate::tls_config::{self, EndToEndClients, LetIn};
 use crate::trust::{self, Trust};
+
+/// The default age of waiting connections at a group of relays. A million agents with one connection each then make 3,300
+/// handshakes per second at all relays together.
+const RENEW: Span = Span::from_secs(300);
 
 pub(super) const SPEC: Spec = Spec {
     command: "agent",
@@ -135,6 +141,14 @@ pub(super) const SPEC: Spec = Spec {
             "64",
             "limit of waiting connections, and of those opened at once, while clients use all of them, up to 250",
         ),
+        PROXY,
+        PASSWORD,
+        Opt::one(
+            "renew",
+            "SECONDS",
+            "300 if a ticket has a line 'sni', else 0",
+            "how old a waiting connection becomes before a new one takes its place, give or take a quarter; 0 for any age",
+        ),
         Opt::one(
             "send-proxy",
             "v1|v2",
@@ -184,6 +198,11 @@ With --direct, the agent and clients of 'rendezvous connect' try to dial each ot
 not go through the relay.",
 };
 
+/// The value of `--log-rate`.
+pub(super) fn log_rate(matches: &Matches) -> Result<u32, Failure> {
+    Ok(u32::try_from(matches.get(LOG_RATE.long, count(0, 1_000_000))?).unwrap_or(u32::MAX))
+}
+
 /// Runs the agent until a signal ends it.
 ///
 /// # Errors
@@ -192,7 +211,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     logging::start_with(&matches)?;
     let metrics = Metrics::read(&matches)?;
-    logging::limit(u32::try_from(matches.get(LOG_RATE.long, count(0, 1_000_000))?).unwrap_or(u32::MAX));
+    logging::limit(log_rate(&matches)?);
     let drain = upstream::span(matches.get("drain", seconds)?);
     let pool = u16::try_from(matches.get("pool", count(1, 100))?).unwrap_or(POOL);
     let pool_max = u16::try_from(matches.get("pool-max", count(1, 250))?).unwrap_or(POOL_MAX);
@@ -260,8 +279,14 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
                 .to_owned(),
         ));
     }
+    let mut proxies = Vec::new();
+    let mut renew = matches.get_if("renew", seconds)?.map(upstream::span);
     for Service { ticket: file, to, stream, ports, tls_to } in services {
         let ticket = Ticket::load(&file)?;
+        proxies.push(through::proxy(&matches, &ticket.relay)?);
+        if ticket.sni.is_some() {
+            renew.get_or_insert(RENEW);
+        }
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if !ticket.relay.tls {
             log::warn!(
@@ -274,7 +299,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             Some(_) if to.is_some() => Some(door(&ticket, &file, tls_to.is_some(), keeps_password)?),
             _ => None,
         };
-        tls.upstreams.push(upstream::tls(&ticket.relay, &ticket.trust)?);
+        tls.upstreams.push(upstream::tls_of(&ticket)?);
         names.add(ticket.id, &name);
         relays_in_logs.push(logging::Upstream { relay: ticket.relay.to_string(), name: Some(name) });
         let tls_of_service = match &to {
@@ -307,14 +332,17 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     tls.upstreams.append(&mut service_tls);
     let mut acme = read_acme(&matches, terminates)?;
     let acme_tls = acme.tls()?;
+    let mut options = Options::new(args, matches.clone(), None);
     if terminates {
-        let ids = upstreams.iter().map(|upstream| upstream.id).collect();
+        let ids: Vec<Id> = upstreams.iter().map(|upstream| upstream.id).collect();
         let let_in = match (&key_list, &client_ca) {
             (Some(list), _) => LetIn::Keys(list.keys()),
             (None, Some(file)) => LetIn::Signed(trust::signed_clients(file, &tls_config::provider())?),
             (None, None) => LetIn::All,
         };
         let live = acme_tls.as_ref().map(|(live, _)| live);
+        let terminates = Terminates { ids: ids.clone(), let_in: let_in.clone(), live: live.cloned() };
+        options = Options::new(args, matches.clone(), Some(terminates));
         tls.end_to_end = Some(end_to_end(&matches, ids, let_in, live)?);
     }
     let ca_upstream = tls.upstreams.len();
@@ -328,6 +356,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let subject = client_ca.is_some();
     let mut config =
         Config { upstreams, once, send_proxy, forwarded, subject, allow, deny, ..Config::default() };
+    config.proxies = proxies;
+    config.renew = renew.filter(|renew| *renew > Span::ZERO);
     // Otherwise the clients of one ticket could use up all descriptors.
     let share = Share::take();
     net.limit_sockets(share.sockets);
@@ -362,6 +392,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             relays_in_logs,
             names,
             tickets,
+            options,
             trace_writer,
             key_list,
             checker,
@@ -384,6 +415,7 @@ struct AgentProgram {
     /// The hidden servers' names: those of their ticket files.
     names: Names,
     tickets: Tickets,
+    options: Options,
     trace_writer: Option<TraceWriter>,
     key_list: Option<KeyList>,
     checker: Option<PasswordChecker>,
@@ -432,6 +464,16 @@ impl Program for AgentProgram {
                     event_loop.set_upstream_tls(upstream, tls);
                     event_loop.call(|host, now| acme::inner_mut(host).handle_ticket(upstream, key, now));
                 }
+            }
+            Err(failure) => {
+                log::error!("event=reload-refused reason={}", Escaped(&failure.to_string()));
+            }
+        }
+        match self.options.reload() {
+            Ok(None) => {}
+            Ok(Some(tls)) => {
+                event_loop.set_end_to_end(tls);
+                log::info!("event=reloaded option=cert");
             }
             Err(failure) => {
                 log::error!("event=reload-refused reason={}", Escaped(&failure.to_string()));
@@ -637,7 +679,7 @@ fn open_acme(_: &mut Acme, _: &Matches) -> Result<(), Failure> {
 }
 
 /// The TLS configurations for the clients of these hidden servers. Logs the pin that clients can verify.
-fn end_to_end(
+pub(super) fn end_to_end(
     matches: &Matches,
     ids: Vec<Id>,
     let_in: LetIn,

@@ -13,6 +13,7 @@ use rendezvous_core::time::{Now, Span};
 
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
 use super::share::Share;
+use super::through::{self, PASSWORD, PROXY};
 use super::upstream;
 use crate::buffer::Sizes;
 use crate::cert::{self, Identity};
@@ -78,6 +79,8 @@ pub(super) const SPEC: Spec = Spec {
         ANNOUNCE,
         ALLOW,
         Opt::one("direct-timeout", "SECONDS", "1", "timeout for the direct connection, up to 20"),
+        PROXY,
+        PASSWORD,
         Opt::one("drain", "SECONDS", "10", "how long streams may continue after SIGTERM or SIGINT"),
         LOG,
         LOG_FORMAT,
@@ -137,6 +140,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
     let mut config =
         Config { once: stdio, direct_only: wish == REQUIRE, ..Config::new(upstream::relay(&relay), id) };
+    config.proxy = through::proxy(&matches, &relay)?;
     let share = Share::take();
     if end_to_end.is_some() {
         config.sealing = Sealing::EndToEnd;

@@ -6,6 +6,7 @@ mod acme;
 #[path = "acme_off.rs"]
 mod acme;
 pub mod agent;
+mod agent_reload;
 mod certificate;
 pub mod check;
 mod columns;
@@ -41,6 +42,7 @@ pub mod status;
 #[cfg(feature = "xmpp")]
 pub mod stream;
 pub mod table;
+mod through;
 mod tickets;
 pub mod token;
 mod trace_writer;

@@ -1,6 +1,7 @@
 //! `rendezvous serve`: the relay.
 
 mod files;
+mod quota;
 mod settings;
 mod site;
 
@@ -19,6 +20,7 @@ use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
 
 use self::files::{Files, Sources};
+use self::quota::Quotas;
 pub(super) use self::settings::SPEC;
 use self::settings::Settings;
 use self::site::{Body, RelaySite};
@@ -147,6 +149,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         listen_http: settings.listen_http,
         ports: settings.engine.ports.clone(),
         domain: settings.engine.domain,
+        quotas: Quotas::default(),
     };
     relay.enrol(ids, &mut event_loop);
     if relay.ids.entries.is_empty() {
@@ -213,6 +216,7 @@ struct Relay {
     /// The names in the `--tcp` options.
     ports: Vec<String>,
     domain: Option<String>,
+    quotas: Quotas,
 }
 
 impl Program for Relay {
@@ -317,6 +321,14 @@ impl Program for Relay {
             usage.write(now);
         }
         self.files.check_ids();
+        if self.ids.entries.iter().any(|entry| entry.steering.quota.is_some()) {
+            let now = event_loop.now();
+            let snapshot = acme::inner(event_loop.machine()).machine().snapshot(now);
+            if self.quotas.update(&self.ids, &snapshot, now.wall) {
+                let enrolments = self.enrolments(&self.ids);
+                event_loop.call(|host, now| acme::inner_mut(host).handle_ids(enrolments, now));
+            }
+        }
     }
 
     fn drain(host: &mut Host<Recorder<Engine>>, now: Now) {
@@ -362,15 +374,8 @@ impl Relay {
         of_ca.map_or(self.served.pin, |identity| identity.pin)
     }
 
-    fn enrol(&mut self, ids: Ids, event_loop: &mut Loop<Host<Recorder<Engine>>>) {
-        for complaint in &ids.errors {
-            log::error!("event=ids-line reason={}", Escaped(complaint));
-        }
-        // Keep the names of removed IDs until their last log line is written.
-        self.names = Names::default();
-        for entry in self.ids.entries.iter().chain(&ids.entries) {
-            self.names.0.insert(entry.id, entry.name.clone());
-        }
+    /// The list of IDs for the engine.
+    fn enrolments(&self, ids: &Ids) -> Vec<Enrolment> {
         let is_of = |entry: &Entry, name: &String| *name == entry.name || entry.labels.contains(name);
         let ports_of = |entry: &Entry| {
             let own = self.ports.iter().enumerate().filter(|(_, name)| is_of(entry, name));
@@ -381,7 +386,11 @@ impl Relay {
             plain_tokens: entry.tokens == Tokens::Any,
             end_to_end: entry.end_to_end,
             ports: ports_of(entry),
-            access: if entry.steering.disabled { Access::Disabled } else { Access::Open },
+            access: match entry.steering.disabled {
+                true => Access::Disabled,
+                false if self.quotas.is_used_up(entry.id) => Access::QuotaUsed,
+                false => Access::Open,
+            },
             clients: ClientLimits {
                 pairs_max: entry.steering.max_pairs,
                 allow: entry.steering.allow.clone(),
@@ -389,7 +398,23 @@ impl Relay {
             },
             ..Enrolment::new(entry.id, entry.key.clone())
         });
-        let enrolments = enrolments.collect();
+        enrolments.collect()
+    }
+
+    fn enrol(&mut self, ids: Ids, event_loop: &mut Loop<Host<Recorder<Engine>>>) {
+        for complaint in &ids.errors {
+            log::error!("event=ids-line reason={}", Escaped(complaint));
+        }
+        // Keep the names of removed IDs until their last log line is written.
+        self.names = Names::default();
+        for entry in self.ids.entries.iter().chain(&ids.entries) {
+            self.names.0.insert(entry.id, entry.name.clone());
+        }
+        let is_of = |entry: &Entry, name: &String| *name == entry.name || entry.labels.contains(name);
+        let now = event_loop.now();
+        let snapshot = acme::inner(event_loop.machine()).machine().snapshot(now);
+        self.quotas.update(&ids, &snapshot, now.wall);
+        let enrolments = self.enrolments(&ids);
         if let (false, Some(sealed)) =
             (self.domain.is_some(), ids.entries.iter().find(|entry| entry.end_to_end))
         {

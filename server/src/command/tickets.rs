@@ -51,7 +51,7 @@ impl Tickets {
                     "cannot take ticket {file} while running: it has another {other} than at the start; restart the agent"
                 )));
             }
-            let tls = upstream::tls(&ticket.relay, &ticket.trust)?;
+            let tls = upstream::tls_of(&ticket)?;
             renewed.push(Renewed { key: ticket.key.clone(), tls });
             tickets.push((file.clone(), ticket));
         }

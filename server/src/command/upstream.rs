@@ -12,6 +12,7 @@ use crate::event_loop::ClientTls;
 use crate::failure::Failure;
 use crate::options::value::{HostPort, public_host};
 use crate::relay_url::RelayUrl;
+use crate::ticket::Ticket;
 use crate::tls_config;
 use crate::trust::Trust;
 
@@ -28,6 +29,14 @@ pub(super) fn place(to: &HostPort) -> endpoint::HostPort {
 /// The TLS configuration and server name for a relay.
 pub(super) fn tls(url: &RelayUrl, trust: &Trust) -> Result<ClientTls, Failure> {
     tls_to(&url.host, trust)
+}
+
+/// The TLS configuration and server name for the relay of a ticket.
+pub(super) fn tls_of(ticket: &Ticket) -> Result<ClientTls, Failure> {
+    let Some(sni) = &ticket.sni else { return tls(&ticket.relay, &ticket.trust) };
+    let name = ServerName::try_from(sni.clone())
+        .map_err(|_| Failure::Failed(format!("'{sni}' is not a valid name for a certificate")))?;
+    Ok((tls_config::agent_config(&ticket.trust, &tls_config::provider())?, name))
 }
 
 /// The TLS configuration and server name for a server with this name or address.

@@ -3,6 +3,7 @@
 use rendezvous_core::event::{ConnectError, ConnectFailure, NotDirect, WaitingEnd};
 use rendezvous_core::machine::{DialFailure, End, TlsFailure};
 use rendezvous_core::pair::{EndReason, Side};
+use rendezvous_core::tunnel::ProxyError;
 
 /// A hint for an agent's operator about a refusal.
 pub(super) fn refusal_hint(status: u16) -> Option<&'static str> {
@@ -12,6 +13,9 @@ pub(super) fn refusal_hint(status: u16) -> Option<&'static str> {
             "the relay's operator has disabled this ID; or it is a node-rendezvous relay: add 'token plain' to the ticket",
         ),
         407 | 400 => Some("if this is a node-rendezvous relay, add 'token plain' to the ticket"),
+        421 => Some(
+            "this is one of several relays (--group): the ticket needs a line 'sni LABEL.DOMAIN' with the ID's first label",
+        ),
         429 => Some("too many failures from this address"),
         503 => Some("the relay is full or shutting down"),
         _ => None,
@@ -96,6 +100,34 @@ pub(super) const fn end_text(end: End) -> &'static str {
     }
 }
 
+/// The reason why an HTTP proxy opened no tunnel to the relay.
+#[must_use]
+pub(super) fn proxy(why: ProxyError) -> String {
+    let text = match why {
+        ProxyError::Refused(403) => {
+            "the proxy refuses CONNECT to the relay's port with 403: many allow only port 443, or only some hosts"
+        }
+        ProxyError::Refused(status) => {
+            return format!("the proxy refuses the tunnel to the relay with {status}");
+        }
+        ProxyError::NoCredentials => {
+            "the proxy asks for a user name and a password: --proxy http://USER@HOST:PORT --proxy-password-file FILE"
+        }
+        ProxyError::WrongCredentials => "the proxy does not accept the user name and the password",
+        ProxyError::Ntlm => {
+            "the proxy accepts only NTLM or Negotiate, which are not supported: Basic or Digest is needed"
+        }
+        ProxyError::UnknownScheme => {
+            "the proxy asks for a kind of authentication that is neither Basic nor Digest"
+        }
+        ProxyError::Garbled => "the answer of the proxy is not HTTP: compare host and port of --proxy",
+        ProxyError::Ended => "the proxy ended the connection before its answer",
+        ProxyError::Silent => "the proxy did not answer in time",
+        ProxyError::Unreachable(why) => return format!("the proxy: {}", dial(why)),
+    };
+    text.to_owned()
+}
+
 /// The reason why a connector's connection failed.
 #[must_use]
 pub fn connect_failure(why: ConnectFailure) -> String {
@@ -121,6 +153,7 @@ pub fn connect_failure(why: ConnectFailure) -> String {
         ConnectFailure::Silent => "no answer in time".to_owned(),
         ConnectFailure::Tls(why) => format!("the relay: {}", tls(why)),
         ConnectFailure::Unreachable(why) => format!("the relay: {}", dial(why)),
+        ConnectFailure::Proxy(why) => proxy(why),
         ConnectFailure::Misspoken => {
             "the agent's answer about the direct connection is malformed; try --direct off".to_owned()
         }

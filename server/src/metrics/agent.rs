@@ -17,7 +17,8 @@ const CLIENTS_REFUSED: Family =
 const RELAYED: Family = Family::counter("rendezvous_relayed_bytes", "Bytes of pairs.");
 
 /// The reasons of [`RELAY_LOST`], in the order of [`loss`].
-const LOSSES: [&str; 7] = ["refused", "challenged", "garbled", "ended", "silent", "tls", "unreachable"];
+const LOSSES: [&str; 8] =
+    ["refused", "challenged", "garbled", "ended", "silent", "tls", "unreachable", "proxy"];
 
 const fn loss(why: RelayLoss) -> usize {
     match why {
@@ -28,6 +29,7 @@ const fn loss(why: RelayLoss) -> usize {
         RelayLoss::Silent => 4,
         RelayLoss::Tls(_) => 5,
         RelayLoss::Unreachable(_) => 6,
+        RelayLoss::Proxy(_) => 7,
     }
 }
 

@@ -61,6 +61,7 @@ mod stdio;
 mod steer;
 mod streams;
 mod systemd;
+mod through;
 mod to_tls;
 mod traces;
 mod wire;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         ("outside", outside::CASES),
         ("paths", paths::CASES),
         ("agent", agent::CASES),
+        ("through", through::CASES),
         ("to_tls", to_tls::CASES),
         ("proxy", proxy::CASES),
         ("prosody", prosody::CASES),

@@ -8,6 +8,7 @@ use crate::world::{World, basic, rendezvous};
 
 pub(crate) const CASES: &[Case] = &[
     case("limits_set_by_the_operator_are_in_force_when_the_command_ends", &[], limits_are_in_force),
+    case("a_used_quota_refuses_clients_until_it_is_raised", &[], a_used_quota),
     case("a_deny_file_is_read_again_on_hangup", &[], a_deny_file_is_read_again),
 ];
 
@@ -50,6 +51,19 @@ fn limits_are_in_force() {
     agent.says("status=403");
     assert_eq!(relay.ask(get(&home.id)).status(), 403);
     relay.program.says("id_name=\"house\"");
+}
+
+fn a_used_quota() {
+    let (world, relay, home, _agent) = World::with_service(page());
+    let page = page_text("GET", "/x", b"");
+    assert_eq!(relay.ask(get(&home.id)).text(), page);
+    world.set(&["--quota", "10"]);
+    let refused = relay.ask(get(&home.id));
+    assert_eq!(refused.status(), 503);
+    assert!(refused.text().contains("transfer quota of this month is used up"), "{refused:?}");
+    relay.program.says("event=quota-used");
+    world.set(&["--quota", "none"]);
+    assert_eq!(relay.ask(get(&home.id)).text(), page);
 }
 
 fn a_deny_file_is_read_again() {

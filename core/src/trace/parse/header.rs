@@ -19,6 +19,7 @@ use crate::prefix::Prefix;
 use crate::registry::{Access, ClientLimits, Enrolment};
 use crate::relay_client::Relay;
 use crate::token::{Algorithm, Key};
+use crate::tunnel::Proxy;
 
 /// The description of a seed in errors.
 const SEED: &str = "a seed, up to 64 hexadecimal digits";
@@ -86,6 +87,18 @@ impl Parser {
                     return Err("too many upstreams".to_owned());
                 }
                 Ok(())
+            }
+            ("proxy", Some(Setup::Agent { config, .. })) => {
+                let upstream: u16 = tokenizer.read("the number of an upstream", number)?;
+                let at = tokenizer.keyed("at", place)?;
+                let has_credentials = match tokenizer.next() {
+                    None => false,
+                    Some("credentials") => true,
+                    Some(word) => return Err(format!("unexpected '{word}': credentials")),
+                };
+                config.proxies.resize(config.proxies.len().max(usize::from(upstream) + 1), None);
+                config.proxies[usize::from(upstream)] = Some(Proxy::stand_in(at, has_credentials));
+                tokenizer.end()
             }
             ("direct", Some(Setup::Agent { config, .. })) => {
                 config.direct = Some(direct::read(&mut tokenizer)?);

@@ -37,6 +37,11 @@ pub(super) const CA: Opt = Opt::one(
     "how clients verify the relay, if its certificate is not self-signed",
 );
 
+const SNI: Opt = Opt::flag(
+    "sni",
+    "the ticket's agent sends LABEL.HOST as server name, with the first label and the host of --relay: for relays with --group",
+);
+
 const OUT: Opt =
     Opt::one("out", "FILE", "NAME.ticket", "the file for the ticket, which must not exist; - is stdout");
 
@@ -48,6 +53,7 @@ pub(super) const ADD: Spec = Spec {
         RELAY,
         OUT,
         CA,
+        SNI,
         STATE,
         Opt::one("uuid", "UUID", "random", "the ID"),
         Opt::one(
@@ -106,7 +112,7 @@ pub(super) const ROTATE: Spec = Spec {
     command: "id rotate",
     operands: &["NAME"],
     summary: "Gives a hidden server a new secret and writes its new ticket. The old ticket stops working.",
-    options: &[RELAY, OUT, CA, STATE],
+    options: &[RELAY, OUT, CA, SNI, STATE],
     footer: "",
 };
 
@@ -134,6 +140,7 @@ pub(super) const TICKET: Spec = Spec {
         RELAY.explained("the relay's URL for agents and clients: https://relay.example.com:8443"),
         OUT,
         CA,
+        SNI,
         STATE,
     ],
     footer: "",
@@ -152,6 +159,7 @@ pub(super) fn ticket(args: &[String]) -> Result<(), Failure> {
     let ids = Ids::load(&path)?;
     let entry = ids.get(&name).ok_or_else(|| ids.nobody(&name, &path))?.clone();
     if let Some(out) = out {
+        out.check(&entry)?;
         let ticket = out.ticket(&entry);
         out.write(&ticket, &name)?;
         out.print(&entry, "")?;
@@ -212,6 +220,7 @@ fn finish(edit: Edit<'_>, out: Option<Out>, entry: &Entry, done: &str) -> Result
             "{entry} {done}\nIts ticket: rendezvous id ticket {name} --relay https://HOST:PORT\n"
         ));
     };
+    out.check(entry)?;
     let ticket = out.ticket(entry);
     if out.path.is_none() {
         commit(edit)?;
@@ -229,6 +238,8 @@ struct Out {
     path: Option<PathBuf>,
     relay: RelayUrl,
     trust: Trust,
+    /// Whether the ticket names the first label as server name, for a group of relays.
+    sni: bool,
 }
 
 impl Out {
@@ -257,12 +268,33 @@ impl Out {
                 path.display()
             )));
         }
-        Ok(Some(Out { path, relay: relay.clone(), trust: trust(matches, relay, state)? }))
+        Ok(Some(Out {
+            path,
+            relay: relay.clone(),
+            trust: trust(matches, relay, state)?,
+            sni: matches.flag(SNI.long),
+        }))
+    }
+
+    /// Checks that the entry has what its ticket needs.
+    fn check(&self, entry: &Entry) -> Result<(), Failure> {
+        match (self.sni, entry.labels.is_empty()) {
+            (true, true) => Err(Failure::Failed(format!(
+                "--sni: '{}' has no label (rendezvous id set {} --label add=LABEL)",
+                entry.name, entry.name
+            ))),
+            (true, false) if !self.relay.tls => {
+                Err(Failure::Usage("--sni needs a --relay with https://".to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn ticket(&self, entry: &Entry) -> Ticket {
         let key = entry.key.clone();
-        Ticket { relay: self.relay.clone(), trust: self.trust.clone(), id: entry.id, key, plain: false }
+        let label = entry.labels.first().filter(|_| self.sni);
+        let sni = label.map(|label| format!("{label}.{}", public_host(&self.relay.host)));
+        Ticket { relay: self.relay.clone(), trust: self.trust.clone(), id: entry.id, key, plain: false, sni }
     }
 
     fn write(&self, ticket: &Ticket, name: &str) -> Result<(), Failure> {

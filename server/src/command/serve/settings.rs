@@ -81,6 +81,10 @@ pub(in crate::command) const SPEC: Spec = Spec {
             "none",
             "serve LABEL.DOMAIN from the hidden server with that label or ID, without a challenge",
         ),
+        Opt::flag(
+            "group",
+            "this is one of several relays behind a load balancer that selects by server name; needs --domain: serve only agents and clients whose server name is the first LABEL of the ID",
+        ),
         #[cfg(feature = "acme")]
         acme::ACME,
         #[cfg(feature = "acme")]
@@ -228,6 +232,7 @@ impl Settings {
         let engine = Config {
             ports: ports.into_iter().map(|(_, name)| name).collect(),
             domain: matches.get_if("domain", domain)?,
+            group: group(matches)?,
             one_time_strict: matches.get_if("one-time", value::one_of(&["strict"]))?.is_some(),
             head,
             connections_max: count(MAX_CONNECTIONS.long, 8)?,
@@ -358,6 +363,20 @@ fn proxies(matches: &Matches) -> Result<Vec<Prefix>, Failure> {
         proxies.extend(["127.0.0.0/8", "::1"].iter().flat_map(|it| value::prefix(it)));
     }
     Ok(proxies)
+}
+
+/// Whether this is one of several relays.
+fn group(matches: &Matches) -> Result<bool, Failure> {
+    let is_group = matches.flag("group");
+    if is_group && matches.one("domain").is_none() {
+        return Err(Failure::Usage("--group needs --domain DOMAIN".to_owned()));
+    }
+    if is_group && matches.one("listen-plain").is_some() {
+        return Err(Failure::Usage(
+            "--group and --listen-plain exclude each other: without TLS there is no server name".to_owned(),
+        ));
+    }
+    Ok(is_group)
 }
 
 fn domain(text: &str) -> Result<String, String> {

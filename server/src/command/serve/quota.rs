@@ -1,0 +1,123 @@
+//! Quotas: bytes of an ID in a calendar month (UTC), both directions together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rendezvous_core::engine::Snapshot;
+use rendezvous_core::id::Id;
+
+use crate::ids::Ids;
+
+/// What the IDs with a quota have used in the present month. It is kept in memory: a restart begins at zero.
+#[derive(Debug, Default)]
+pub(super) struct Quotas {
+    /// Months since year 0.
+    month: Option<u64>,
+    /// The totals at the beginning of the month.
+    before: BTreeMap<Id, u64>,
+    used_up: BTreeSet<Id>,
+}
+
+impl Quotas {
+    /// Whether the quota of an ID is used up.
+    pub(super) fn is_used_up(&self, id: Id) -> bool {
+        self.used_up.contains(&id)
+    }
+
+    /// Compares the totals since the start with the quotas. `wall`: seconds since 1970. Returns whether an ID has used up
+    /// its quota, or has one again.
+    pub(super) fn update(&mut self, ids: &Ids, snapshot: &Snapshot, wall: u64) -> bool {
+        let total = |id: Id| {
+            let of = snapshot.ids.iter().find(|of| of.id == id);
+            of.map_or(0, |of| of.from_client.saturating_add(of.from_hidden))
+        };
+        let month = month(wall);
+        if self.month.replace(month).is_some_and(|before| before != month) {
+            self.before = snapshot.ids.iter().map(|of| (of.id, total(of.id))).collect();
+        }
+        let is_over = |id: Id, quota: u64| {
+            let before = self.before.get(&id).copied().unwrap_or(0);
+            // A total that fell is that of an ID that was removed and added again.
+            total(id).checked_sub(before).unwrap_or_else(|| total(id)) >= quota
+        };
+        let limited = ids.entries.iter().filter_map(|entry| Some((entry.id, entry.steering.quota?)));
+        let used_up = limited.filter(|(id, quota)| is_over(*id, *quota)).map(|(id, _)| id).collect();
+        let has_changed = self.used_up != used_up;
+        for id in used_up.difference(&self.used_up) {
+            let name = ids.entries.iter().find(|entry| entry.id == *id).map_or("", |entry| &entry.name);
+            log::warn!("event=quota-used id_name={name:?} hint=\"rendezvous id set {name} --quota BYTES\"");
+        }
+        self.used_up = used_up;
+        has_changed
+    }
+}
+
+/// The month of a time, in months since year 0. Days to dates as in Howard Hinnant's 'chrono-Compatible Low-Level Date
+/// Algorithms'.
+fn month(wall: u64) -> u64 {
+    let days = wall / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    // The year begins in March here.
+    let month = (5 * day_of_year + 2) / 153;
+    (era * 400 + year) * 12 + month + 2
+}
+
+#[cfg(test)]
+mod tests {
+    use rendezvous_core::engine::{Connections, IdSnapshot};
+
+    use super::*;
+
+    const HOME: Id = Id(0x2f40_2f80_da50_41e1_9b23_0123_4567_89ab);
+    const DECEMBER: u64 = 1_796_083_200 - 86_400;
+
+    fn ids(quota: &str) -> Ids {
+        let uri = "otpauth://totp/rendezvous:2f402f80-da50-41e1-9b23-0123456789ab?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
+        Ids::parse(format!("home {uri} {quota}\n").as_bytes(), "ids")
+    }
+
+    fn snapshot(from_client: u64, from_hidden: u64) -> Snapshot {
+        let of = IdSnapshot {
+            id: HOME,
+            waiting: 0,
+            held: 0,
+            pairs: 0,
+            pairs_ended: 0,
+            from_client,
+            from_hidden,
+            seen: None,
+        };
+        Snapshot { connections: Connections::default(), connections_max: 1, draining: false, ids: vec![of] }
+    }
+
+    #[test]
+    fn months_begin_at_their_first_second() {
+        for (second, year, of_year) in [
+            (0, 1970, 1),
+            (951_782_399, 2000, 2),
+            (951_868_800, 2000, 3),
+            (1_798_761_599, 2026, 12),
+            (1_798_761_600, 2027, 1),
+            (4_107_542_399, 2100, 2),
+            (4_107_542_400, 2100, 3),
+        ] {
+            assert_eq!(month(second), year * 12 + of_year - 1, "{second}");
+        }
+    }
+
+    #[test]
+    fn both_directions_count_and_a_new_month_begins_at_zero() {
+        let mut quotas = Quotas::default();
+        let (limited, free) = (ids("quota=1000"), ids(""));
+        assert!(!quotas.update(&limited, &snapshot(400, 599), DECEMBER));
+        assert!(quotas.update(&limited, &snapshot(400, 600), DECEMBER + 1));
+        assert!(quotas.is_used_up(HOME));
+        assert!(!quotas.update(&limited, &snapshot(400, 700), DECEMBER + 2), "it is known");
+        assert!(quotas.update(&limited, &snapshot(400, 700), DECEMBER + 40 * 86_400), "a new month");
+        assert!(!quotas.is_used_up(HOME));
+        assert!(quotas.update(&limited, &snapshot(900, 1_200), DECEMBER + 41 * 86_400));
+        assert!(quotas.update(&free, &snapshot(900, 1_200), DECEMBER + 41 * 86_400), "without a quota");
+        assert!(!quotas.is_used_up(HOME));
+    }
+}
