@@ -377,12 +377,12 @@ impl Engine {
                 Parsed::Partial => (0, false),
                 Parsed::Complete { len, .. } if proxy_header::is_local(bytes) => {
                     self.begin_health_check(on, now);
-                    (len, false)
+                    (len, true)
                 }
                 Parsed::Complete { len, source } => {
                     self.proxied(on, source, now);
-                    // The bytes after it belong to TLS.
-                    (len, false)
+                    // A ClientHello may have come with it.
+                    (len, true)
                 }
                 Parsed::Refused(why) => {
                     self.drop_conn(on, Close::Abort, why, now);

@@ -4,6 +4,7 @@ use rendezvous_core::engine::Transport;
 use rendezvous_core::event::Event;
 use rendezvous_core::http::instance::Instance;
 use rendezvous_core::machine::{Close, ConnId, End};
+use rendezvous_core::proxy_header::{Version, write};
 use rendezvous_core::registry::Enrolment;
 
 use crate::hello::{hello, hello_with};
@@ -149,6 +150,19 @@ fn the_200_has_the_instance_if_the_agent_asks_for_it() {
     world.write(hidden, connect.replace("\r\n\r\n", "\r\nRendezvous-Relay: ?\r\n\r\n"));
     let instance = Instance::of_seed(&[7; 32]);
     assert_eq!(world.take(hidden), format!("HTTP/1.1 200 OK\r\nRendezvous-Relay: {instance}\r\n\r\n"));
+}
+
+#[test]
+fn a_client_hello_that_comes_with_the_proxy_header_is_read() {
+    let mut world = group();
+    for _ in 0..2 {
+        let on = world.open_on(PROXIED, "10.0.0.1:5000");
+        let mut bytes = Vec::new();
+        write(Version::V2, Some(CLIENT.parse().expect("an address")), &mut bytes);
+        bytes.extend_from_slice(&hello("home.hidden.example"));
+        world.write(on, bytes);
+        assert!(world.wire(on).securing);
+    }
 }
 
 /// `LOCAL`, as HAProxy sends it.
