@@ -65,7 +65,8 @@ fn month(wall: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use rendezvous_core::engine::{Connections, IdSnapshot};
+    use rendezvous_core::engine::{Config, Engine, IdSnapshot};
+    use rendezvous_core::time::{Now, Time};
 
     use super::*;
 
@@ -88,7 +89,9 @@ mod tests {
             from_hidden,
             seen: None,
         };
-        Snapshot { connections: Connections::default(), connections_max: 1, draining: false, ids: vec![of] }
+        let now = Now { mono: Time(0), wall: DECEMBER };
+        let empty = Engine::new(Config::default(), [0; 32], now).snapshot(now);
+        Snapshot { ids: vec![of], ..empty }
     }
 
     #[test]
