@@ -1,5 +1,6 @@
 //! `rendezvous agent`: connects a hidden server to its relays.
 
+mod reload;
 mod site;
 
 use std::path::{Path, PathBuf};
@@ -18,9 +19,9 @@ use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
 use rustls::sign::CertifiedKey;
 
+use self::reload::{Options, Terminates};
 use self::site::AgentSite;
 use super::acme::{self, Acme, Host};
-use super::agent_reload::{Options, Terminates};
 use super::certificate;
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
 use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, TRUST_OPTIONS, To};
@@ -199,7 +200,7 @@ not go through the relay.",
 };
 
 /// The value of `--log-rate`.
-pub(super) fn log_rate(matches: &Matches) -> Result<u32, Failure> {
+fn log_rate(matches: &Matches) -> Result<u32, Failure> {
     Ok(u32::try_from(matches.get(LOG_RATE.long, count(0, 1_000_000))?).unwrap_or(u32::MAX))
 }
 
@@ -679,7 +680,7 @@ fn open_acme(_: &mut Acme, _: &Matches) -> Result<(), Failure> {
 }
 
 /// The TLS configurations for the clients of these hidden servers. Logs the pin that clients can verify.
-pub(super) fn end_to_end(
+fn end_to_end(
     matches: &Matches,
     ids: Vec<Id>,
     let_in: LetIn,

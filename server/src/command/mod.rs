@@ -6,7 +6,6 @@ mod acme;
 #[path = "acme_off.rs"]
 mod acme;
 pub mod agent;
-mod agent_reload;
 mod certificate;
 pub mod check;
 mod columns;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rendezvous_core::id::Id;
 
-use super::agent::{SPEC, end_to_end, log_rate};
+use super::{SPEC, end_to_end, log_rate};
 use crate::event_loop::EndToEndTls;
 use crate::failure::Failure;
 use crate::live_certificates::LiveCertificates;
