@@ -48,23 +48,30 @@ fn connector(tls: bool, has_direct: bool) -> Harness<Connector> {
 /// A local connection, and the one to the relay, on which the request was sent.
 fn asking(harness: &mut Harness<Connector>, tls: bool) -> (ConnId, ConnId) {
     let local = harness.call(|connector, now| connector.handle_open(Listener(0), address(9, 9), now));
-    let news = harness.news();
-    assert!(asked(&news, Output::Read { on: local, wanted: false }));
-    let (on, _) = dials(&news)[0];
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::Read { on: local, wanted: false }));
+    let (on, _) = dials(&actions)[0];
     harness.call(|connector, now| connector.handle_connected(on, now));
     if tls {
-        assert!(asked(&harness.news(), Output::StartTls { on, role: TlsRole::Client { upstream: 0 } }));
+        assert!(asked(&harness.actions(), Output::StartTls { on, role: TlsRole::Client { upstream: 0 } }));
         harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
     }
-    assert_eq!(sent(&harness.news(), on), OUTSIDE, "nothing of a direct connection is in sight of the relay");
+    assert_eq!(
+        sent(&harness.actions(), on),
+        OUTSIDE,
+        "nothing of a direct connection is in sight of the relay"
+    );
     (local, on)
 }
 
 /// The same, and TLS with the agent has begun.
 fn sealing(harness: &mut Harness<Connector>) -> (ConnId, ConnId) {
     let (local, on) = asking(harness, true);
-    assert_eq!(harness.hears(on, SEALED.as_bytes()), SEALED.len());
-    assert_eq!(harness.news(), [Done::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]);
+    assert_eq!(harness.receive(on, SEALED.as_bytes()), SEALED.len());
+    assert_eq!(
+        harness.actions(),
+        [Done::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]
+    );
     (local, on)
 }
 
@@ -72,18 +79,18 @@ fn sealing(harness: &mut Harness<Connector>) -> (ConnId, ConnId) {
 fn inside(harness: &mut Harness<Connector>) -> (ConnId, ConnId) {
     let (local, on) = sealing(harness);
     harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
-    harness.news();
+    harness.actions();
     (local, on)
 }
 
 fn assert_failed(harness: &mut Harness<Connector>, local: ConnId, why: ConnectFailure) {
-    let news = harness.news();
-    assert!(events(&news).contains(&Event::ConnectFailed { local, why }), "{news:?}");
-    assert!(asked(&news, Output::Close { on: local, how: Close::Truncate }), "no clean end");
-    assert!(!asked(&news, Output::Read { on: local, wanted: true }), "the local side was read");
+    let actions = harness.actions();
+    assert!(events(&actions).contains(&Event::ConnectFailed { local, why }), "{actions:?}");
+    assert!(asked(&actions, Output::Close { on: local, how: Close::Truncate }), "no clean end");
+    assert!(!asked(&actions, Output::Read { on: local, wanted: true }), "the local side was read");
     assert!(
-        !news.iter().any(|did| matches!(did, Done::Sent(..) | Done::Asked(Output::Dial { .. }))),
-        "{news:?}"
+        !actions.iter().any(|did| matches!(did, Done::Sent(..) | Done::Asked(Output::Dial { .. }))),
+        "{actions:?}"
     );
     assert_eq!(harness.machine.last(), Some(Outcome::Failed(why)));
     assert_eq!((harness.machine.failed(), harness.machine.connections()), (1, 0));
@@ -94,19 +101,19 @@ fn the_stream_begins_with_the_agent_s_answer_inside_of_its_tls() {
     for tls in [true, false] {
         let mut harness = connector(tls, false);
         let (local, on) = asking(&mut harness, tls);
-        assert_eq!(harness.hears(on, SEALED.as_bytes()), SEALED.len());
+        assert_eq!(harness.receive(on, SEALED.as_bytes()), SEALED.len());
         assert_eq!(
-            harness.news(),
+            harness.actions(),
             [Done::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]
         );
         harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
         let request = OUTSIDE.replace("octet-stream+tls", "octet-stream");
-        assert_eq!(sent(&harness.news(), on), request);
+        assert_eq!(sent(&harness.actions(), on), request);
         let stream = [SWITCHING, "SSH-2.0-x\r\n"].concat();
-        assert_eq!(harness.hears(on, stream.as_bytes()), SWITCHING.len());
-        let news = harness.news();
-        assert!(asked(&news, Output::Read { on: local, wanted: true }));
-        assert!(asked(&news, Output::Pair { hidden: on, client: local }));
+        assert_eq!(harness.receive(on, stream.as_bytes()), SWITCHING.len());
+        let actions = harness.actions();
+        assert!(asked(&actions, Output::Read { on: local, wanted: true }));
+        assert!(asked(&actions, Output::Pair { hidden: on, client: local }));
     }
 }
 
@@ -116,16 +123,16 @@ fn both_answers_come_in_any_pieces() {
     let (local, on) = asking(&mut harness, true);
     let piecemeal = |harness: &mut Harness<Connector>, head: &str| {
         for end in 1..head.len() {
-            assert_eq!(harness.hears(on, &head.as_bytes()[..end]), 0);
+            assert_eq!(harness.receive(on, &head.as_bytes()[..end]), 0);
         }
-        assert_eq!(harness.hears(on, head.as_bytes()), head.len());
+        assert_eq!(harness.receive(on, head.as_bytes()), head.len());
     };
     piecemeal(&mut harness, SEALED);
     harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
     let interim = "HTTP/1.1 102 Processing\r\n\r\n";
-    assert_eq!(harness.hears(on, interim.as_bytes()), interim.len());
+    assert_eq!(harness.receive(on, interim.as_bytes()), interim.len());
     piecemeal(&mut harness, SWITCHING);
-    assert!(asked(&harness.news(), Output::Pair { hidden: on, client: local }));
+    assert!(asked(&harness.actions(), Output::Pair { hidden: on, client: local }));
 }
 
 /// A relay that removes the upgrade can offer a direct connection of its own. It is ignored.
@@ -135,7 +142,7 @@ fn a_101_without_tls_begins_no_stream() {
     for answer in [SWITCHING, &with_offer(SWITCHING, 6), &websocket, &SEALED.replace("Connection", "X")] {
         let mut harness = connector(true, true);
         let (local, on) = asking(&mut harness, true);
-        assert_eq!(harness.hears(on, answer.as_bytes()), answer.len());
+        assert_eq!(harness.receive(on, answer.as_bytes()), answer.len());
         assert_failed(&mut harness, local, ConnectFailure::NotSealed(101));
     }
 }
@@ -147,14 +154,14 @@ fn an_answer_of_something_that_knows_no_sealed_streams_says_so() {
     for (status, is_unknown) in unknown.into_iter().chain(usual) {
         let mut harness = connector(true, false);
         let (local, on) = asking(&mut harness, true);
-        let _ = harness.hears(on, format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").as_bytes());
+        let _ = harness.receive(on, format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").as_bytes());
         let why =
             if is_unknown { ConnectFailure::NotSealed(status) } else { ConnectFailure::Refused(status) };
         assert_failed(&mut harness, local, why);
     }
     let mut harness = connector(true, false);
     let (local, on) = asking(&mut harness, true);
-    let _ = harness.hears(on, b"HTTP/1.1 503 X\r\nHidden-Server: offline\r\n\r\n");
+    let _ = harness.receive(on, b"HTTP/1.1 503 X\r\nHidden-Server: offline\r\n\r\n");
     assert_failed(&mut harness, local, ConnectFailure::Offline);
 }
 
@@ -164,10 +171,13 @@ fn what_follows_the_101_is_left_to_the_handshake() {
     let answer = [SEALED, &with_offer(SWITCHING, 6)].concat();
     let mut harness = connector(true, true);
     let (local, on) = asking(&mut harness, true);
-    assert_eq!(harness.hears(on, answer.as_bytes()), SEALED.len());
-    assert_eq!(harness.news(), [Done::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]);
-    assert_eq!(harness.hears(on, SWITCHING.as_bytes()), 0);
-    assert_eq!((harness.news(), harness.machine.pairs()), (Vec::new(), 0));
+    assert_eq!(harness.receive(on, answer.as_bytes()), SEALED.len());
+    assert_eq!(
+        harness.actions(),
+        [Done::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]
+    );
+    assert_eq!(harness.receive(on, SWITCHING.as_bytes()), 0);
+    assert_eq!((harness.actions(), harness.machine.pairs()), (Vec::new(), 0));
     harness.call(|connector, now| connector.handle_tls_failed(on, TlsFailure::Protocol, now));
     assert_failed(&mut harness, local, ConnectFailure::EndToEnd(TlsFailure::Protocol));
 }
@@ -210,12 +220,12 @@ fn the_agent_s_other_answers_are_the_errors_that_they_are() {
     for (answer, why) in answers {
         let mut harness = connector(true, false);
         let (local, on) = inside(&mut harness);
-        let _ = harness.hears(on, answer);
+        let _ = harness.receive(on, answer);
         assert_failed(&mut harness, local, why);
     }
     let mut harness = connector(true, false);
     let (local, on) = inside(&mut harness);
-    assert_eq!(harness.hears(on, b"HTTP/1.1 404 X\r\nConte"), 0);
+    assert_eq!(harness.receive(on, b"HTTP/1.1 404 X\r\nConte"), 0);
     harness.call(|connector, now| connector.handle_end(on, End::Clean, now));
     assert_failed(&mut harness, local, ConnectFailure::Refused(404));
 }
@@ -239,7 +249,7 @@ fn a_local_side_that_goes_away_takes_the_other_one_along() {
         let mut harness = connector(true, true);
         let (local, on) = enter(&mut harness);
         harness.call(|connector, now| connector.handle_end(local, End::Reset, now));
-        assert!(asked(&harness.news(), Output::Close { on, how: Close::Abort }));
+        assert!(asked(&harness.actions(), Output::Close { on, how: Close::Abort }));
         assert_eq!(harness.machine.last(), Some(Outcome::Abandoned));
         assert_eq!(harness.machine.connections(), 0);
     }
@@ -251,42 +261,45 @@ fn a_direct_connection_is_agreed_on_inside_alone() {
     let mut harness = connector(true, true);
     let (local, on) = asking(&mut harness, true);
     let outside = with_offer(SEALED, 6);
-    assert_eq!(harness.hears(on, outside.as_bytes()), outside.len());
-    assert_eq!(harness.news(), [Done::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]);
+    assert_eq!(harness.receive(on, outside.as_bytes()), outside.len());
+    assert_eq!(
+        harness.actions(),
+        [Done::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]
+    );
     harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
-    let request = sent(&harness.news(), on);
+    let request = sent(&harness.actions(), on);
     assert!(
         request.contains("\r\nUpgrade: octet-stream\r\n") && request.contains("\r\nDTCP-Key: "),
         "{request}"
     );
     let answer = with_offer(SWITCHING, 2);
-    assert_eq!(harness.hears(on, answer.as_bytes()), answer.len());
-    let [(link, to)] = dials(&harness.news())[..] else { panic!("one dial") };
+    assert_eq!(harness.receive(on, answer.as_bytes()), answer.len());
+    let [(link, to)] = dials(&harness.actions())[..] else { panic!("one dial") };
     assert_eq!(to, address(2, 7_000), "the agent's address, not the relay's");
     harness.call(|connector, now| connector.handle_connected(link, now));
-    assert_eq!(sent(&harness.news(), link), "starttls\n");
-    assert_eq!(harness.hears(link, b"ok\n"), 3);
-    let news = harness.news();
-    assert!(asked(&news, Output::StartTls { on: link, role: TlsRole::DirectClient }), "{news:?}");
+    assert_eq!(sent(&harness.actions(), link), "starttls\n");
+    assert_eq!(harness.receive(link, b"ok\n"), 3);
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::StartTls { on: link, role: TlsRole::DirectClient }), "{actions:?}");
     // The peer there has the certificate that the relay would have announced.
     let relay = Secured { certificate: Some(Fingerprint([6; 32])), ..Secured::default() };
     harness.call(|connector, now| connector.handle_secured(link, relay, now));
-    let news = harness.news();
-    assert_eq!(sent(&news, link), "", "it is shown no key");
+    let actions = harness.actions();
+    assert_eq!(sent(&actions, link), "", "it is shown no key");
     assert!(
-        news.iter().any(|did| matches!(did, Done::Asked(Output::Close { on, .. }) if *on == link)),
-        "{news:?}"
+        actions.iter().any(|did| matches!(did, Done::Asked(Output::Close { on, .. }) if *on == link)),
+        "{actions:?}"
     );
-    assert!(!asked(&news, Output::Pair { hidden: link, client: local }));
+    assert!(!asked(&actions, Output::Pair { hidden: link, client: local }));
 }
 
 #[test]
 fn without_an_offer_inside_the_stream_goes_through_the_relay() {
     let mut harness = connector(true, true);
     let (local, on) = inside(&mut harness);
-    assert_eq!(harness.hears(on, SWITCHING.as_bytes()), SWITCHING.len());
-    let news = harness.news();
-    assert!(asked(&news, Output::Pair { hidden: on, client: local }));
+    assert_eq!(harness.receive(on, SWITCHING.as_bytes()), SWITCHING.len());
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::Pair { hidden: on, client: local }));
     let why = NotDirect::Unsupported;
-    assert!(events(&news).contains(&Event::Relayed { relay: on, local, upstream: 0, why }));
+    assert!(events(&actions).contains(&Event::Relayed { relay: on, local, upstream: 0, why }));
 }

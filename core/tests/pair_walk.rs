@@ -101,7 +101,7 @@ impl Walk {
     }
 
     /// Checks that an action is possible and correct, and carries it out.
-    fn obey(&mut self, act: Act, seed: u64) -> Option<EndReason> {
+    fn apply(&mut self, act: Act, seed: u64) -> Option<EndReason> {
         match act {
             Act::CloseWrite(dst) => {
                 let pipe = self.pipe(dst.other());
@@ -149,7 +149,7 @@ fn no_byte_is_lost_or_invented_on_any_walk() {
         let mut ended = None;
         for _ in 0..20_000 {
             if let Some(act) = walk.step(&mut rng) {
-                ended = walk.obey(act, seed);
+                ended = walk.apply(act, seed);
             }
             for side in SIDES {
                 assert_eq!(walk.pair.bytes_from(side), walk.pipe(side).sent, "seed {seed}");

@@ -17,11 +17,11 @@ pub(crate) fn run(bytes: &[u8]) {
         }
         Found::Unknown { len } => {
             assert!(whole(bytes, len));
-            assert_eq!(said(&bytes[..len]), None);
+            assert_eq!(parse_line(&bytes[..len]), None);
         }
         Found::Command { command, len } => {
             assert!(whole(bytes, len));
-            assert_eq!(Some(command), said(&bytes[..len]));
+            assert_eq!(Some(command), parse_line(&bytes[..len]));
             // No key may end in CR, which would be parsed as the end of the line.
             if !matches!(command, Command::Key([.., b'\r']) | Command::Ok([.., b'\r'])) {
                 let mut written = Vec::new();
@@ -37,7 +37,7 @@ fn whole(bytes: &[u8], len: usize) -> bool {
 }
 
 /// A simple implementation of the document's rules for a line.
-fn said(line: &[u8]) -> Option<Command<'_>> {
+fn parse_line(line: &[u8]) -> Option<Command<'_>> {
     let line = line.strip_suffix(b"\n").expect("a line ends");
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let mut words = line.splitn(2, |byte| *byte == b':');

@@ -249,7 +249,7 @@ impl Story {
                     self.it.handle_dial_failed(link);
                 }
             }
-            Operation::Message { link, line, cut } => self.said(link, &line, cut),
+            Operation::Message { link, line, cut } => self.on_line(link, &line, cut),
             Operation::TlsUp { link, pinned } => {
                 let Some(link) = self.link_in(link, Stage::Securing) else { return };
                 let connection = Connection { secure: true, ..Connection::new(Stage::Up) };
@@ -270,7 +270,7 @@ impl Story {
         }
     }
 
-    fn said(&mut self, link: u8, line: &Line, cut: u8) {
+    fn on_line(&mut self, link: u8, line: &Line, cut: u8) {
         let Some(link) = self.link_in(link, Stage::Up) else { return };
         let key = |choice: u8| self.keys.get(usize::from(choice) % self.keys.len().max(1));
         let with =

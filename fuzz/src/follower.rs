@@ -18,7 +18,7 @@ pub(crate) fn run(bytes: &[u8]) {
             for from in [From::Client, From::Hidden] {
                 assert_eq!(cut.found(from), whole.found(from), "{from:?}, {pieces:?}");
             }
-            assert_eq!(told(&cut), told(&whole), "{pieces:?}");
+            assert_eq!(flags(&cut), flags(&whole), "{pieces:?}");
         }
         let sent = |from| {
             turns
@@ -44,7 +44,7 @@ fn follow(turns: &[u8], limits: Limits, mode: Mode, pieces: Pieces) -> Exchanges
 }
 
 /// The follower's state.
-fn told(exchanges: &Exchanges) -> (bool, bool, bool, bool) {
+fn flags(exchanges: &Exchanges) -> (bool, bool, bool, bool) {
     let follower = &exchanges.follower;
     (follower.is_between_exchanges(), follower.is_opaque(), follower.will_close(), follower.is_over())
 }

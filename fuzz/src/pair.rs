@@ -189,7 +189,7 @@ impl Story {
         let half_closed = self.model.is_half_closed();
         let patience = if half_closed { Some(self.limits.half_closed) } else { self.limits.idle };
         let due = self.last + patience.expect("patience that can end");
-        assert!(due <= self.now && !self.model.is_owed(), "given up too early");
+        assert!(due <= self.now && !self.model.is_expected(), "given up too early");
         let why = if half_closed { EndReason::HalfClosed } else { EndReason::Idle };
         assert_eq!(act, self.model.given_up(why));
     }
@@ -202,7 +202,7 @@ impl Story {
             }
         }
         // If a side is half-closed and has nothing to send, the timeout runs.
-        if !self.model.over && self.model.is_half_closed() && !self.model.is_owed() {
+        if !self.model.over && self.model.is_half_closed() && !self.model.is_expected() {
             let latest = self.last + self.limits.half_closed;
             assert!(self.pair.deadline().is_some_and(|deadline| deadline <= latest), "for ever half-closed");
         }

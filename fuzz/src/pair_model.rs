@@ -43,7 +43,7 @@ impl Model {
     }
 
     /// Whether bytes wait for a side that may still accept them.
-    pub(crate) fn is_owed(&self) -> bool {
+    pub(crate) fn is_expected(&self) -> bool {
         let ways = [self.from_hidden, self.from_client];
         ways.iter().any(|way| way.queued) && !ways.iter().any(|way| way.lost)
     }

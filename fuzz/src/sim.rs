@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use arbitrary::{Arbitrary, Unstructured};
 use rendezvous_core::time::{Span, Time};
 use tests::actors::{Behaviour, Ending, Style};
-use tests::plan::{Incident, Person, Plan, id};
+use tests::plan::{Incident, Participant, Plan, id};
 use tests::rng::Rng;
 use tests::secured::Secured;
 
@@ -40,7 +40,7 @@ struct Setting {
 
 #[derive(Arbitrary, Debug)]
 enum Step {
-    Client { id: u8, at: u16, behaviour: u64, coy: bool, method: u8 },
+    Client { id: u8, at: u16, behaviour: u64, challenged: bool, method: u8 },
     Program { id: u8, at: u16, behaviour: u64 },
     Hidden { id: u8, style: u8, seed: u64 },
     Agent { id: u8, seed: u8, pool: u8, skew: i16, named: bool },
@@ -111,25 +111,29 @@ impl Step {
         let moment = |ms: u16| Time(1_000_000 + u64::from(ms % HOUR_MS) * 1_000);
         let behaviour = |seed: u64| Behaviour::draw(&mut Rng::new(seed), plan.bytes_max, &plan.endings);
         let person = match *self {
-            Self::Client { id: of, at, behaviour: seed, coy, method } => Person::Client {
+            Self::Client { id: of, at, behaviour: seed, challenged, method } => Participant::Client {
                 id: id(of),
                 begins: moment(at),
                 behaviour: behaviour(seed),
-                coy,
+                challenged,
                 method: ["GET", "HEAD", "OPTIONS", "PATCH"][usize::from(method % 4)],
             },
             Self::Program { id: of, at, behaviour: seed } => {
-                Person::Program { id: id(of), begins: moment(at), behaviour: behaviour(seed) }
+                Participant::Program { id: id(of), begins: moment(at), behaviour: behaviour(seed) }
             }
             Self::Hidden { id: of, style, seed } => {
                 let pool = usize::from(1 + style / 4 % 4);
-                let styles = [Style::Modern { pool }, Style::Old, Style::Talker, Style::Fickle];
-                Person::Hidden { id: id(of), style: styles[usize::from(style % 4)], seed }
+                let styles = [Style::Modern { pool }, Style::Old, Style::EarlySender, Style::Fickle];
+                Participant::Hidden { id: id(of), style: styles[usize::from(style % 4)], seed }
             }
-            Self::Agent { id: of, seed, pool, skew, named } => {
-                Person::Agent { id: id(of), seed, pool: u16::from(1 + pool % 4), skew: skew.into(), named }
-            }
-            Self::Scanner { at, seed } => Person::Scanner { begins: moment(at), seed },
+            Self::Agent { id: of, seed, pool, skew, named } => Participant::Agent {
+                id: id(of),
+                seed,
+                pool: u16::from(1 + pool % 4),
+                skew: skew.into(),
+                named,
+            },
+            Self::Scanner { at, seed } => Participant::Scanner { begins: moment(at), seed },
             Self::Clock { at, seconds } => {
                 return plan.incidents.push((moment(at), Incident::Clock(seconds.into())));
             }

@@ -26,8 +26,8 @@ pub(crate) fn run(bytes: &[u8]) {
         if let Some(stanza) = read(&iq, NAMESPACE) {
             check_again(&stanza);
         }
-        hear(&mut proxy, &iq, now);
-        hear(&mut entity, &iq, now);
+        deliver(&mut proxy, &iq, now);
+        deliver(&mut entity, &iq, now);
     }
     let later = Now { mono: now.mono + Span::from_secs(120), wall: 121 };
     settle(&mut proxy, later);
@@ -69,12 +69,12 @@ fn check_again(stanza: &Stanza) {
     assert_eq!(read(&again[0], NAMESPACE), Some(stanza));
 }
 
-fn hear<M: IqHandler>(machine: &mut M, iq: &Iq, now: Now) {
+fn deliver<M: IqHandler>(machine: &mut M, iq: &Iq, now: Now) {
     machine.handle_iq(iq.clone(), now);
-    let said = settle(machine, now);
-    assert!(said.len() <= 2, "an IQ has an answer or two: {said:?}");
+    let sent = settle(machine, now);
+    assert!(sent.len() <= 2, "an IQ has an answer or two: {sent:?}");
     if !iq.is_request() {
-        let answers = said.iter().filter(|it| !it.is_request() && it.to == iq.from && it.id == iq.id);
+        let answers = sent.iter().filter(|it| !it.is_request() && it.to == iq.from && it.id == iq.id);
         assert_eq!(answers.count(), 0, "an answer was answered");
     }
 }
@@ -93,11 +93,11 @@ fn settle<M: IqHandler>(machine: &mut M, now: Now) -> Vec<Iq> {
             _ => {}
         }
     }
-    let said: Vec<Iq> = std::iter::from_fn(|| machine.poll_iq()).collect();
-    let mut requests = said.iter().filter(|iq| iq.is_request());
+    let sent: Vec<Iq> = std::iter::from_fn(|| machine.poll_iq()).collect();
+    let mut requests = sent.iter().filter(|iq| iq.is_request());
     assert!(requests.all(|iq| iq.id.is_some()), "a request without an id");
-    assert!(said.iter().all(|iq| !matches!(iq.kind, Kind::Get)), "nobody asks for anything");
-    said
+    assert!(sent.iter().all(|iq| !matches!(iq.kind, Kind::Get)), "nobody asks for anything");
+    sent
 }
 
 fn proxy(now: Now) -> Proxy {

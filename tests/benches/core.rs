@@ -132,10 +132,10 @@ fn collected(name: &str, most: usize, count: usize) -> Result<u64, String> {
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(here);
     valgrind.args(["--work", name, &most.to_string(), &count.to_string()]);
     let output = valgrind.output().map_err(|error| format!("valgrind: {error}; apt-get install valgrind"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let line = said.lines().find_map(|line| line.split_once("Collected :"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let line = stderr.lines().find_map(|line| line.split_once("Collected :"));
     let number = line.and_then(|(_, number)| number.trim().parse().ok());
-    number.filter(|_| output.status.success()).ok_or_else(|| format!("valgrind: {}\n{said}", output.status))
+    number.filter(|_| output.status.success()).ok_or_else(|| format!("valgrind: {}\n{stderr}", output.status))
 }
 
 /// The part that runs under valgrind.
@@ -262,7 +262,7 @@ impl Relay {
         on
     }
 
-    fn says(&mut self, on: ConnId, bytes: &str) {
+    fn client_sends(&mut self, on: ConnId, bytes: &str) {
         let used = self.engine.handle_bytes(on, bytes.as_bytes(), self.now);
         assert_eq!(used, bytes.len());
         self.run();
@@ -272,10 +272,10 @@ impl Relay {
     fn pair(&mut self, connect: &str, request: &str) -> [ConnId; 2] {
         self.now.mono = self.now.mono + Span::from_millis(1);
         let hidden = self.open();
-        self.says(hidden, connect);
+        self.client_sends(hidden, connect);
         let client = self.open();
-        self.says(client, "GET / HTTP/1.1\r\nHost: relay.example.com\r\n\r\n");
-        self.says(client, request);
+        self.client_sends(client, "GET / HTTP/1.1\r\nHost: relay.example.com\r\n\r\n");
+        self.client_sends(client, request);
         assert!(std::mem::take(&mut self.paired), "no pair");
         [hidden, client]
     }

@@ -173,18 +173,18 @@ impl Ends {
         let (component, header) = Component::begin(ENDS, Secret::new(SECRET.as_bytes()));
         sock.write_all(&header).expect("can write");
         let mut ends = Self { sock, component, read: Vec::new() };
-        while !matches!(ends.hear(), Action::Up) {}
+        while !matches!(ends.receive(), Action::Up) {}
         ends
     }
 
-    fn hear(&mut self) -> Action {
+    fn receive(&mut self) -> Action {
         loop {
             let mut rest = &self.read[..];
-            let heard = self.component.read(&mut rest);
+            let received = self.component.read(&mut rest);
             self.read = rest.to_vec();
-            match heard {
+            match received {
                 Some(Action::Say(bytes)) => self.sock.write_all(&bytes).expect("can write"),
-                Some(heard) => return heard,
+                Some(received) => return received,
                 None => {
                     let mut more = [0; 4096];
                     let bytes = self.sock.read(&mut more).expect("the server talks");
@@ -202,7 +202,7 @@ impl Ends {
     }
 
     fn await_result(&mut self) {
-        match self.hear() {
+        match self.receive() {
             Action::Iq(Iq { kind: Kind::Result, .. }) => {}
             other => panic!("no result: {other:?}"),
         }

@@ -12,7 +12,7 @@ pub use self::client::{Client, Program};
 pub use self::greedy::Greedy;
 pub use self::hidden::{Hidden, Style, bound_registration};
 pub use self::scanner::Scanner;
-pub use self::talker::{Behaviour, Ending, Talker, field};
+pub use self::script::{Behaviour, Ending, Script, field};
 use crate::model::ByteLedger;
 use crate::rng::Rng;
 use crate::sim_net::{ProcessId, World};
@@ -22,7 +22,7 @@ mod client;
 mod greedy;
 mod hidden;
 mod scanner;
-mod talker;
+mod script;
 
 /// A scripted participant of a simulation.
 pub trait Actor {

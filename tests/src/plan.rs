@@ -28,7 +28,7 @@ const IDS: u64 = 3;
 const PORTS: u16 = 3;
 /// A participant of a run.
 #[derive(Clone, Debug)]
-pub enum Person {
+pub enum Participant {
     /// An HTTP client.
     Client {
         /// The requested hidden server.
@@ -38,7 +38,7 @@ pub enum Person {
         /// Its speeds and ending.
         behaviour: Behaviour,
         /// It sends the ID only after the challenge.
-        coy: bool,
+        challenged: bool,
         /// The method of its request.
         method: &'static str,
     },
@@ -132,7 +132,7 @@ pub struct Plan {
     /// A limit of bytes that come out: a check that a test makes fail, to test the report of a failure.
     pub received_max: Option<u64>,
     /// The participants.
-    pub participants: Vec<Person>,
+    pub participants: Vec<Participant>,
     /// The relay's incidents, with their times.
     pub incidents: Vec<(Time, Incident)>,
 }
@@ -212,13 +212,13 @@ impl Plan {
         }
         run.world.borrow_mut().names.insert("relay".to_owned(), names);
         self.start_relay(run, secured);
-        for person in &self.participants {
-            self.welcome(run, person, secured);
+        for participant in &self.participants {
+            self.add_participant(run, participant, secured);
         }
         let mut pairs = 0;
         for (at, incident) in &self.incidents {
             run.until(*at);
-            pairs += self.suffer(run, *incident, secured);
+            pairs += self.apply_incident(run, *incident, secured);
         }
         run.until_done(Time(300_000_000));
         run.retire();
@@ -293,7 +293,7 @@ impl Plan {
         run.start_relay(self.config(), sizes, secured.server(self.tls), &ids);
     }
 
-    fn suffer(&self, run: &mut Run, incident: Incident, secured: &Secured) -> u64 {
+    fn apply_incident(&self, run: &mut Run, incident: Incident, secured: &Secured) -> u64 {
         let world = run.world.clone();
         let Some(relay) = &mut run.relay else { return 0 };
         match incident {
@@ -316,15 +316,18 @@ impl Plan {
         0
     }
 
-    fn welcome(&self, run: &mut Run, person: &Person, secured: &Secured) {
+    fn add_participant(&self, run: &mut Run, participant: &Participant, secured: &Secured) {
         let relay = relay_address();
         let tls = secured.client(self.tls);
-        match *person {
-            Person::Client { id, begins, behaviour, coy, method } => {
-                let client = Client::new(relay, id, begins, behaviour).coy(coy).method(method).secured(tls);
+        match *participant {
+            Participant::Client { id, begins, behaviour, challenged, method } => {
+                let client = Client::new(relay, id, begins, behaviour)
+                    .challenged(challenged)
+                    .method(method)
+                    .secured(tls);
                 run.add(client, None);
             }
-            Person::Program { id, begins, behaviour } => {
+            Participant::Program { id, begins, behaviour } => {
                 let at = address(3, id);
                 if !run.connects_to(at) {
                     let config = connector::Config::new(self.relay(false), id);
@@ -332,14 +335,14 @@ impl Plan {
                 }
                 run.add(Program::new(at, id, begins, behaviour), None);
             }
-            Person::Raw { id, begins, behaviour } => {
+            Participant::Raw { id, begins, behaviour } => {
                 run.add(Program::new(address(RELAY_PORTS, id), id, begins, behaviour), None);
             }
-            Person::Hidden { id, style, seed } => {
+            Participant::Hidden { id, style, seed } => {
                 let hidden = Hidden::new(relay, id, style, Rng::new(seed));
                 run.add(hidden.answering(self.bytes_max, &self.endings).secured(tls), None);
             }
-            Person::Agent { id, seed, pool, skew, named } => {
+            Participant::Agent { id, seed, pool, skew, named } => {
                 let at = address(2, id);
                 let service = Hidden::new(at, id, Style::Service, Rng::new(u64::from(seed)));
                 run.add(service.answering(self.bytes_max, &self.endings), Some(at));
@@ -365,7 +368,7 @@ impl Plan {
                     run.world.borrow_mut().jump(agent.who, skew);
                 }
             }
-            Person::Scanner { begins, seed } => {
+            Participant::Scanner { begins, seed } => {
                 run.add(Scanner::new(relay, begins, Rng::new(seed)), None);
             }
         }

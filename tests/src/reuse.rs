@@ -194,7 +194,7 @@ impl Line {
             }
             self.unsent.drain(..sent);
             if rng.below(3) == 0 {
-                world.nap(who, world.now() + Span::from_millis(rng.between(1, 20)));
+                world.sleep_until(who, world.now() + Span::from_millis(rng.between(1, 20)));
                 break;
             }
         }
@@ -300,7 +300,7 @@ impl Actor for Site {
             let stays = !(line.eof.is_some() && line.has_ended);
             if !stays {
                 line.channel.close(world);
-                world.rouse(who);
+                world.schedule(who);
             }
             stays
         });
@@ -384,7 +384,7 @@ impl Actor for Reuser {
             return;
         }
         if world.now() < self.begins {
-            return world.nap(who, self.begins);
+            return world.sleep_until(who, self.begins);
         }
         let mut line = match self.line.take() {
             Some(line) => line,
@@ -405,7 +405,7 @@ impl Actor for Reuser {
         if self.open.is_empty() || line.eof.is_some() {
             line.channel.close(world);
             self.over = self.open.is_empty();
-            world.rouse(who);
+            world.schedule(who);
         } else {
             self.line = Some(line);
         }

@@ -77,7 +77,7 @@ impl<M: Machine> Process<M> {
     /// Calls the machine directly.
     pub fn call(&mut self, world: &Shared, what: impl FnOnce(&mut M, Now)) {
         self.event_loop.call(|watched, now| what(watched.inner_mut(), now));
-        world.borrow_mut().rouse(self.who);
+        world.borrow_mut().schedule(self.who);
     }
 }
 
@@ -355,7 +355,7 @@ impl Run {
     fn turn(&mut self, who: ProcessId) {
         if let Some((_, actor)) = self.actors.iter_mut().find(|(actor, _)| *actor == who) {
             let mut world = self.world.borrow_mut();
-            world.hear(who);
+            world.clear_edges(who);
             actor.act(who, &mut world, &mut self.ledger);
             return;
         }

@@ -119,7 +119,7 @@ pub fn lay(kinds: &[Kind], attackers: u64, addresses: u8, ceiling: usize) -> Sie
             client.refusals
         );
         assert!(client.met, "{kinds:?}, {attackers} of {addresses}: client {round} {:?}", client.refusals);
-        assert_eq!(client.heard_end(), Some(End::Clean), "{kinds:?}: client {round}");
+        assert_eq!(client.peer_end(), Some(End::Clean), "{kinds:?}: client {round}");
         siege.waited = siege.waited.max(run.now().since(begins));
         run.wait(Span::from_millis(150));
     }

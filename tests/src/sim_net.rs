@@ -243,7 +243,7 @@ impl World {
         let awake = resident.turned_at.replace(now) != Some(now);
         if news || awake || at_most == Some(Span::ZERO) {
             resident.wake_at = None;
-            return self.rouse(who);
+            return self.schedule(who);
         }
         let Some(at_most) = at_most else { return };
         let mut until = now + Span::from_millis(at_most.as_millis_up());
@@ -255,7 +255,7 @@ impl World {
             };
         }
         self.residents[who.0].wake_at = Some(until);
-        self.nap(who, until);
+        self.sleep_until(who, until);
     }
 
     fn accept_for(&mut self, who: ProcessId, on: u16) -> io::Result<(Ep, SocketAddr)> {
@@ -289,7 +289,7 @@ impl World {
             listening.muted = false;
             listening.told = false;
             if !listening.backlog.is_empty() {
-                self.rouse(who);
+                self.schedule(who);
             }
         }
     }

@@ -40,13 +40,13 @@ fn jid(text: &str) -> Jid {
 }
 
 /// A machine that exchanges stanzas.
-trait Speaks: Machine {
-    fn hear(&mut self, stanza: Stanza, now: Now);
+trait StanzaMachine: Machine {
+    fn deliver(&mut self, stanza: Stanza, now: Now);
     fn emit(&mut self) -> Option<Stanza>;
 }
 
-impl Speaks for Entity {
-    fn hear(&mut self, stanza: Stanza, now: Now) {
+impl StanzaMachine for Entity {
+    fn deliver(&mut self, stanza: Stanza, now: Now) {
         self.handle_stanza(stanza, now);
     }
 
@@ -56,8 +56,8 @@ impl Speaks for Entity {
     }
 }
 
-impl Speaks for Proxy {
-    fn hear(&mut self, stanza: Stanza, now: Now) {
+impl StanzaMachine for Proxy {
+    fn deliver(&mut self, stanza: Stanza, now: Now) {
         self.handle_stanza(stanza, now);
     }
 
@@ -79,14 +79,14 @@ trait Runs {
     fn who(&self) -> ProcessId;
     fn jid(&self) -> &'static str;
     fn turn(&mut self, world: &Shared) -> Vec<Stanza>;
-    fn hear(&mut self, stanza: Stanza, world: &Shared);
+    fn deliver(&mut self, stanza: Stanza, world: &Shared);
     fn check_rest(&self, world: &World);
     fn is_empty(&self, world: &World) -> bool;
     /// How many pairs it had.
     fn pairs(&self) -> u64;
 }
 
-impl<M: Speaks> Process<M> {
+impl<M: StanzaMachine> Process<M> {
     fn new(world: &Shared, jid: &'static str, listen: &[SocketAddr], machine: M) -> Self {
         let who = world.borrow_mut().settle(true);
         for on in listen {
@@ -99,12 +99,12 @@ impl<M: Speaks> Process<M> {
         Self { who, jid, event_loop }
     }
 
-    fn said(&mut self) -> Vec<Stanza> {
+    fn sent_stanzas(&mut self) -> Vec<Stanza> {
         self.event_loop.call(|watched, _| std::iter::from_fn(|| watched.inner_mut().emit()).collect())
     }
 }
 
-impl<M: Speaks> Runs for Process<M> {
+impl<M: StanzaMachine> Runs for Process<M> {
     fn who(&self) -> ProcessId {
         self.who
     }
@@ -117,12 +117,12 @@ impl<M: Speaks> Runs for Process<M> {
         self.event_loop.turn(None).expect("the simulated poll does not fail");
         self.event_loop.take_events();
         check_turn(&mut world.borrow_mut(), self.who, self.event_loop.machine(), false);
-        self.said()
+        self.sent_stanzas()
     }
 
-    fn hear(&mut self, stanza: Stanza, world: &Shared) {
-        self.event_loop.call(|watched, now| watched.inner_mut().hear(stanza, now));
-        world.borrow_mut().rouse(self.who);
+    fn deliver(&mut self, stanza: Stanza, world: &Shared) {
+        self.event_loop.call(|watched, now| watched.inner_mut().deliver(stanza, now));
+        world.borrow_mut().schedule(self.who);
     }
 
     fn check_rest(&self, world: &World) {
@@ -140,14 +140,14 @@ impl<M: Speaks> Runs for Process<M> {
 }
 
 /// One end of a stream, outside: sends its bytes, ends, and reads those of the other.
-struct Talker {
+struct Script {
     ep: Ep,
     /// The flow that it sends. A program's is known; a service's is the next one after that of its program.
     flow: Option<usize>,
     sent: u64,
     got: u64,
     ended: bool,
-    heard_end: bool,
+    peer_end: bool,
 }
 
 /// The length of a flow, whose first byte contains its number.
@@ -159,9 +159,9 @@ fn content(flow: usize, position: u64) -> u8 {
     if position == 0 { u8::try_from(flow).expect("a few flows") } else { byte(flow, position) }
 }
 
-impl Talker {
+impl Script {
     const fn new(ep: Ep, flow: Option<usize>) -> Self {
-        Self { ep, flow, sent: 0, got: 0, ended: false, heard_end: false }
+        Self { ep, flow, sent: 0, got: 0, ended: false, peer_end: false }
     }
 
     fn act(&mut self, world: &mut World) {
@@ -183,7 +183,7 @@ impl Talker {
 
     fn receive(&mut self, world: &mut World) {
         let mut bytes = [0; 700];
-        while !self.heard_end {
+        while !self.peer_end {
             let n = match world.recv(self.ep, &mut bytes) {
                 Ok(n) => n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
@@ -201,13 +201,13 @@ impl Talker {
             }
             if n == 0 {
                 assert_eq!(self.got, length(other), "flow {other}: an end before its last byte");
-                self.heard_end = true;
+                self.peer_end = true;
             }
         }
     }
 
     const fn is_done(&self) -> bool {
-        self.ended && self.heard_end
+        self.ended && self.peer_end
     }
 }
 
@@ -219,7 +219,7 @@ struct Scene {
     server: BTreeMap<&'static str, VecDeque<(Time, Stanza)>>,
     participants: ProcessId,
     service: SocketAddr,
-    talkers: Vec<Talker>,
+    talkers: Vec<Script>,
 }
 
 impl Scene {
@@ -256,7 +256,7 @@ impl Scene {
     fn begin_streams(&mut self) {
         for stream in 0..STREAMS {
             let ep = self.world.borrow_mut().connect(self.participants, at(1, 1)).expect("there is a way");
-            self.talkers.push(Talker::new(ep, Some(2 * stream)));
+            self.talkers.push(Script::new(ep, Some(2 * stream)));
         }
     }
 
@@ -278,7 +278,7 @@ impl Scene {
     }
 
     fn state(&self) -> String {
-        let done = self.talkers.iter().filter(|talker| talker.is_done()).count();
+        let done = self.talkers.iter().filter(|script| script.is_done()).count();
         let world = self.world.borrow();
         let left = self.processes.iter().filter(|process| !process.is_empty(&world));
         let left: Vec<_> = left.map(|process| process.jid()).collect();
@@ -288,7 +288,7 @@ impl Scene {
     fn is_done(&self) -> bool {
         let world = self.world.borrow();
         self.talkers.len() == 2 * STREAMS
-            && self.talkers.iter().all(Talker::is_done)
+            && self.talkers.iter().all(Script::is_done)
             && self.processes.iter().all(|process| process.is_empty(&world))
     }
 
@@ -310,17 +310,17 @@ impl Scene {
     /// All ends outside make as much progress as possible.
     fn act(&mut self) {
         let mut world = self.world.borrow_mut();
-        world.hear(self.participants);
+        world.clear_edges(self.participants);
         while let Some(ep) = world.accept(self.service) {
-            self.talkers.push(Talker::new(ep, None));
+            self.talkers.push(Script::new(ep, None));
         }
-        for talker in self.talkers.iter_mut().filter(|talker| !talker.is_done()) {
-            if !world.connected(talker.ep).expect("it listens") {
+        for script in self.talkers.iter_mut().filter(|script| !script.is_done()) {
+            if !world.connected(script.ep).expect("it listens") {
                 continue;
             }
-            talker.act(&mut world);
-            if talker.is_done() {
-                world.close(talker.ep);
+            script.act(&mut world);
+            if script.is_done() {
+                world.close(script.ep);
             }
         }
     }
@@ -340,7 +340,7 @@ impl Scene {
             let Some(waiting) = self.server.get_mut(process.jid()) else { continue };
             while waiting.front().is_some_and(|(due, _)| *due <= now) {
                 let (_, stanza) = waiting.pop_front().expect("just seen");
-                process.hear(stanza, &self.world);
+                process.deliver(stanza, &self.world);
             }
         }
     }

@@ -7,7 +7,7 @@ fn pauses(mut harness: Harness<Agent>, mut deal: impl FnMut(&mut Harness<Agent>,
     let (mut pauses, mut last) = (Vec::new(), None);
     let end = harness.now.mono + Span::from_secs(3_600);
     while harness.now.mono < end {
-        let dialled = dials(&harness.news());
+        let dialled = dials(&harness.actions());
         if dialled.is_empty() {
             harness.wait_for_deadline();
         }
@@ -58,23 +58,23 @@ fn a_refusing_relay_is_tried_more_slowly() {
 fn a_replaced_ticket_is_tried_at_once_with_its_own_secret() {
     let mut harness = agent();
     for _ in 0..5 {
-        let (on, _) = one(&harness.news());
+        let (on, _) = one(&harness.actions());
         refuse(&mut harness, on, REFUSED);
-        harness.news();
+        harness.actions();
         harness.wait_for_deadline();
     }
-    let (on, _) = one(&harness.news());
+    let (on, _) = one(&harness.actions());
     refuse(&mut harness, on, REFUSED);
-    assert!(dials(&harness.news()).is_empty(), "it backs off");
+    assert!(dials(&harness.actions()).is_empty(), "it backs off");
     let secret = Key::new(b"another secret, as long".to_vec(), Algorithm::Sha256, 8, 30).unwrap();
     harness.call(|agent, now| agent.handle_ticket(0, key(), now));
-    let (on, _) = one(&harness.news());
+    let (on, _) = one(&harness.actions());
     harness.call(|agent, now| agent.handle_ticket(0, secret, now));
     harness.call(|agent, now| agent.handle_connected(on, now));
-    let text = sent(&harness.news(), on);
+    let text = sent(&harness.actions(), on);
     assert!(text.starts_with("CONNECT ") && !is_valid(&text, harness.now.wall), "{text}");
-    assert_eq!(harness.hears(on, OK), OK.len());
-    assert_eq!(dials(&harness.news()).len(), 3, "the relay serves it: the rest of the pool");
+    assert_eq!(harness.receive(on, OK), OK.len());
+    assert_eq!(dials(&harness.actions()).len(), 3, "the relay serves it: the rest of the pool");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn agents_that_lost_the_same_relay_do_not_come_back_in_the_same_moment() {
             let config = Config { upstreams: vec![upstream()], ..Config::default() };
             let seeds = Seeds { nonces: [7; 32], jitter: [seed; 32] };
             let mut harness = Harness::new(Agent::new(config, seeds, beginning()));
-            let (on, _) = one(&harness.news());
+            let (on, _) = one(&harness.actions());
             harness.call(|agent, now| agent.handle_dial_failed(on, DialFailure::Refused, now));
             harness.wait_for_deadline()
         })
@@ -130,16 +130,16 @@ fn a_restarted_relay_has_its_agent_back_within_a_second_and_the_pool_at_once_aft
         for on in pool {
             harness.call(|agent, now| agent.handle_end(on, End::Reset, now));
         }
-        let mut dialled = dials(&harness.news());
+        let mut dialled = dials(&harness.actions());
         if let Some((on, _)) = dialled.pop() {
             // The relay is not up again yet.
             harness.call(|agent, now| agent.handle_dial_failed(on, DialFailure::Refused, now));
         }
         assert!(dialled.is_empty(), "one tries, not all");
         assert!(harness.wait_for_deadline() <= Span::from_millis(750));
-        let (on, _) = one(&harness.news());
+        let (on, _) = one(&harness.actions());
         accept(&mut harness, on);
-        assert_eq!(dials(&harness.news()).len(), 3);
+        assert_eq!(dials(&harness.actions()).len(), 3);
     }
 }
 
@@ -147,19 +147,19 @@ fn a_restarted_relay_has_its_agent_back_within_a_second_and_the_pool_at_once_aft
 fn a_young_end_is_a_failure_and_an_old_one_is_not() {
     for (waited, failed) in [(30, true), (59, true), (60, false), (120, false)] {
         let mut harness = agent_with(|config| config.upstreams[0].plain = true);
-        let (on, _) = one(&harness.news());
+        let (on, _) = one(&harness.actions());
         accept(&mut harness, on);
         harness.wait(Span::from_secs(waited));
-        harness.news();
+        harness.actions();
         harness.call(|agent, now| agent.handle_end(on, End::Clean, now));
-        let news = harness.news();
+        let actions = harness.actions();
         let why = RelayLoss::Ended(End::Clean);
         let lost = |event: &Event| match event {
             Event::RelayLost { why: it, again, .. } => *it == why && (*again != Span::ZERO) == failed,
             _ => false,
         };
-        assert!(events(&news).iter().any(lost), "{news:?}");
-        assert_eq!(dials(&news).is_empty(), failed, "after {waited} s");
+        assert!(events(&actions).iter().any(lost), "{actions:?}");
+        assert_eq!(dials(&actions).is_empty(), failed, "after {waited} s");
     }
 }
 
@@ -167,11 +167,11 @@ fn a_young_end_is_a_failure_and_an_old_one_is_not() {
 fn a_lasting_success_makes_the_next_failure_the_first() {
     let mut harness = agent_with(|config| config.upstreams[0].pool = 1);
     for _ in 0..8 {
-        let (on, _) = one(&harness.news());
+        let (on, _) = one(&harness.actions());
         harness.call(|agent, now| agent.handle_dial_failed(on, DialFailure::Unreachable, now));
         harness.wait_for_deadline();
     }
-    let (on, _) = one(&harness.news());
+    let (on, _) = one(&harness.actions());
     accept(&mut harness, on);
     harness.wait(Span::from_secs(10));
     harness.call(|agent, now| agent.handle_end(on, End::Reset, now));
@@ -183,7 +183,7 @@ fn retry_after_is_honoured_within_reason() {
     for (asked, least, most) in [(30, 30, 38), (1, 0, 2), (600, 60, 75), (4_000_000_000_u64, 60, 75)] {
         for status in ["429 Too Many Requests", "503 Service Unavailable"] {
             let mut harness = agent();
-            let (on, _) = one(&harness.news());
+            let (on, _) = one(&harness.actions());
             let answer = format!("HTTP/1.1 {status}\r\nRetry-After: {asked}\r\nContent-Length: 0\r\n\r\n");
             refuse(&mut harness, on, answer.as_bytes());
             let pause = harness.wait_for_deadline();
@@ -196,21 +196,21 @@ fn retry_after_is_honoured_within_reason() {
 #[test]
 fn a_refusal_that_is_cut_off_behind_its_status_line_is_one() {
     let mut harness = agent();
-    let (on, _) = one(&harness.news());
+    let (on, _) = one(&harness.actions());
     harness.call(|agent, now| agent.handle_connected(on, now));
-    assert_eq!(harness.hears(on, b"HTTP/1.1 403\r\n"), 0);
+    assert_eq!(harness.receive(on, b"HTTP/1.1 403\r\n"), 0);
     harness.call(|agent, now| agent.handle_end(on, End::Clean, now));
     let refused = |event: &Event| matches!(event, Event::RelayLost { why: RelayLoss::Refused(403), .. });
-    assert!(events(&harness.news()).iter().any(refused));
+    assert!(events(&harness.actions()).iter().any(refused));
 }
 
 #[test]
 fn what_is_no_http_is_garbled() {
     let mut harness = agent();
-    let (on, _) = one(&harness.news());
+    let (on, _) = one(&harness.actions());
     harness.call(|agent, now| agent.handle_connected(on, now));
-    assert_eq!(harness.hears(on, b"SSH-2.0-OpenSSH_9.6\r\n"), 0);
+    assert_eq!(harness.receive(on, b"SSH-2.0-OpenSSH_9.6\r\n"), 0);
     let garbled = |event: &Event| matches!(event, Event::RelayLost { why: RelayLoss::Garbled, .. });
-    assert!(events(&harness.news()).iter().any(garbled));
+    assert!(events(&harness.actions()).iter().any(garbled));
     assert!(harness.wait_for_deadline() >= Span::from_secs(4));
 }

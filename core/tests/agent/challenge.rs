@@ -26,7 +26,7 @@ enum Bound {
 /// The relay is reached. Returns what the token that it receives is bound to.
 fn registers(harness: &mut Harness<Agent>, on: ConnId) -> Bound {
     harness.call(|agent, now| agent.handle_connected(on, now));
-    let text = sent(&harness.news(), on);
+    let text = sent(&harness.actions(), on);
     let target = text.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).unwrap();
     match registration(target).unwrap().token {
         Token::Plain(_) => panic!("a plain token"),
@@ -44,11 +44,11 @@ fn registers(harness: &mut Harness<Agent>, on: ConnId) -> Bound {
 
 /// The only dial to the relay among the news.
 fn next(harness: &mut Harness<Agent>) -> ConnId {
-    one(&harness.news()).0
+    one(&harness.actions()).0
 }
 
-fn hears(harness: &mut Harness<Agent>, on: ConnId, answer: &[u8]) {
-    assert_eq!(harness.hears(on, answer), answer.len());
+fn receive(harness: &mut Harness<Agent>, on: ConnId, answer: &[u8]) {
+    assert_eq!(harness.receive(on, answer), answer.len());
 }
 
 #[test]
@@ -57,15 +57,15 @@ fn a_refusal_with_a_challenge_is_answered_at_once() {
         let mut harness = agent();
         let on = next(&mut harness);
         assert_eq!(registers(&mut harness, on), Bound::Time);
-        hears(&mut harness, on, &answer(status, "one"));
-        let news = harness.news();
+        receive(&mut harness, on, &answer(status, "one"));
+        let actions = harness.actions();
         let lost = Event::RelayLost { on, upstream: 0, why: RelayLoss::Challenged, again: Span::ZERO };
-        assert!(events(&news).contains(&lost), "{news:?}");
-        let (on, _) = one(&news);
+        assert!(events(&actions).contains(&lost), "{actions:?}");
+        let (on, _) = one(&actions);
         assert_eq!(registers(&mut harness, on), Bound::Challenge(challenge("one")));
-        hears(&mut harness, on, &answer("200 OK", "two"));
+        receive(&mut harness, on, &answer("200 OK", "two"));
         assert_eq!(harness.machine.waiting(0), 1);
-        for (on, _) in dials(&harness.news()) {
+        for (on, _) in dials(&harness.actions()) {
             assert_eq!(registers(&mut harness, on), Bound::Challenge(challenge("two")));
         }
     }
@@ -76,15 +76,15 @@ fn no_token_is_made_for_a_time_that_the_relay_names() {
     // The clock of the relay is wrong. `registers` checks each token.
     let mut harness = agent_with(|config| config.upstreams[0].pool = 1);
     for day in 0..50_u64 {
-        let mut dialled = dials(&harness.news());
+        let mut dialled = dials(&harness.actions());
         if dialled.is_empty() {
             harness.wait_for_deadline();
-            dialled = dials(&harness.news());
+            dialled = dials(&harness.actions());
         }
         for (on, _) in dialled {
             assert_eq!(registers(&mut harness, on), Bound::Time);
             let status = if day % 2 == 0 { "401 Unauthorized" } else { "200 OK" };
-            harness.hears(on, &dated(status, WALL + 86_400 * day));
+            harness.receive(on, &dated(status, WALL + 86_400 * day));
             harness.call(|agent, now| agent.handle_end(on, End::Clean, now));
         }
     }
@@ -95,12 +95,12 @@ fn a_refusal_of_a_token_over_its_challenge_backs_off() {
     let mut harness = agent();
     let on = next(&mut harness);
     registers(&mut harness, on);
-    hears(&mut harness, on, &answer("401 Unauthorized", "one"));
+    receive(&mut harness, on, &answer("401 Unauthorized", "one"));
     for text in ["two", "three", "four"] {
         let on = next(&mut harness);
         registers(&mut harness, on);
-        hears(&mut harness, on, &answer("401 Unauthorized", text));
-        assert!(dials(&harness.news()).is_empty());
+        receive(&mut harness, on, &answer("401 Unauthorized", text));
+        assert!(dials(&harness.actions()).is_empty());
         assert!(harness.wait_for_deadline() >= Span::from_secs(4));
     }
 }
@@ -110,24 +110,24 @@ fn a_relay_that_was_restarted_gets_a_token_over_its_new_challenge_at_once() {
     let mut harness = agent_with(|config| config.upstreams[0].pool = 1);
     let on = next(&mut harness);
     registers(&mut harness, on);
-    hears(&mut harness, on, &answer("200 OK", "old"));
+    receive(&mut harness, on, &answer("200 OK", "old"));
     harness.wait(Span::from_secs(20));
-    harness.news();
+    harness.actions();
     harness.call(|agent, now| agent.handle_end(on, End::Reset, now));
     assert!(harness.wait_for_deadline() <= Span::from_millis(750));
     let on = next(&mut harness);
     assert_eq!(registers(&mut harness, on), Bound::Challenge(challenge("old")));
-    hears(&mut harness, on, &answer("401 Unauthorized", "new"));
+    receive(&mut harness, on, &answer("401 Unauthorized", "new"));
     let on = next(&mut harness);
     assert_eq!(registers(&mut harness, on), Bound::Challenge(challenge("new")));
-    hears(&mut harness, on, &answer("200 OK", "newer"));
+    receive(&mut harness, on, &answer("200 OK", "newer"));
     assert_eq!(harness.machine.waiting(0), 1);
 }
 
 /// A rendezvous that ends cleanly, with a response.
 fn serve(harness: &mut Harness<Agent>, on: ConnId) {
-    harness.hears(on, GET);
-    let local = dials(&harness.news()).into_iter().find(|(_, to)| *to == service()).unwrap().0;
+    harness.receive(on, GET);
+    let local = dials(&harness.actions()).into_iter().find(|(_, to)| *to == service()).unwrap().0;
     harness.call(|agent, now| agent.handle_connected(local, now));
     harness.call(|agent, now| agent.handle_moved(local, 10, 0, now));
     for end in [local, on] {
@@ -137,8 +137,8 @@ fn serve(harness: &mut Harness<Agent>, on: ConnId) {
 
 /// The next connection to the relay, after one was taken and the local service was reached.
 fn replaced(harness: &mut Harness<Agent>, on: ConnId) -> ConnId {
-    harness.hears(on, GET);
-    let dials = dials(&harness.news());
+    harness.receive(on, GET);
+    let dials = dials(&harness.actions());
     let local = dials.iter().find(|(_, to)| *to == service()).unwrap().0;
     harness.call(|agent, now| agent.handle_connected(local, now));
     harness.call(|agent, now| agent.handle_moved(local, 10, 0, now));
@@ -151,7 +151,7 @@ fn with_a_right_clock_there_is_one_round_trip_whatever_the_age_of_the_challenge(
     let mut on = next(&mut harness);
     assert_eq!(registers(&mut harness, on), Bound::Time);
     for (n, waited) in [(1, 0), (2, 49), (3, 51), (4, 3_600), (5, 1)] {
-        hears(&mut harness, on, &answer("200 OK", &n.to_string()));
+        receive(&mut harness, on, &answer("200 OK", &n.to_string()));
         harness.wait(Span::from_secs(waited));
         on = replaced(&mut harness, on);
         let expected = if waited < 50 { Bound::Challenge(challenge(&n.to_string())) } else { Bound::Time };
@@ -164,15 +164,15 @@ fn with_a_wrong_clock_a_challenge_is_asked_for_again_when_the_last_is_old() {
     let mut harness = agent_with(|config| config.upstreams[0].pool = 1);
     let on = next(&mut harness);
     assert_eq!(registers(&mut harness, on), Bound::Time);
-    hears(&mut harness, on, &answer("401 Unauthorized", "one"));
+    receive(&mut harness, on, &answer("401 Unauthorized", "one"));
     let mut on = next(&mut harness);
     registers(&mut harness, on);
     for _ in 0..10 {
-        hears(&mut harness, on, &answer("200 OK", "two"));
+        receive(&mut harness, on, &answer("200 OK", "two"));
         harness.wait(Span::from_secs(3_600));
         let stale = replaced(&mut harness, on);
         assert_eq!(registers(&mut harness, stale), Bound::Challenge(challenge("two")));
-        hears(&mut harness, stale, &answer("401 Unauthorized", "three"));
+        receive(&mut harness, stale, &answer("401 Unauthorized", "three"));
         on = next(&mut harness);
         assert_eq!(registers(&mut harness, on), Bound::Challenge(challenge("three")));
     }
@@ -183,10 +183,10 @@ fn a_clock_that_was_set_is_tried_again() {
     let mut harness = agent_with(|config| config.upstreams[0].pool = 1);
     let on = next(&mut harness);
     registers(&mut harness, on);
-    hears(&mut harness, on, &answer("401 Unauthorized", "one"));
+    receive(&mut harness, on, &answer("401 Unauthorized", "one"));
     let on = next(&mut harness);
     registers(&mut harness, on);
-    hears(&mut harness, on, &answer("200 OK", "two"));
+    receive(&mut harness, on, &answer("200 OK", "two"));
     harness.wait(Span::from_secs(3_600));
     harness.now.wall += 100_000;
     let on = replaced(&mut harness, on);
@@ -198,19 +198,19 @@ fn an_older_relay_gets_tokens_of_our_own_time_alone() {
     let mut harness = agent();
     let on = next(&mut harness);
     registers(&mut harness, on);
-    hears(&mut harness, on, &answer("200 OK", "one"));
-    let pool = dials(&harness.news());
+    receive(&mut harness, on, &answer("200 OK", "one"));
+    let pool = dials(&harness.actions());
     // The relay is replaced by an older one, which takes the parameter for one that it does not know.
     for (other, _) in &pool {
         registers(&mut harness, *other);
-        hears(&mut harness, *other, REFUSED);
+        receive(&mut harness, *other, REFUSED);
     }
     harness.call(|agent, now| agent.handle_end(on, End::Reset, now));
     harness.wait_for_deadline();
     let on = next(&mut harness);
     assert_eq!(registers(&mut harness, on), Bound::Time);
-    hears(&mut harness, on, OK);
-    for (on, _) in dials(&harness.news()) {
+    receive(&mut harness, on, OK);
+    for (on, _) in dials(&harness.actions()) {
         assert_eq!(registers(&mut harness, on), Bound::Time);
     }
 }
@@ -220,7 +220,7 @@ fn a_plain_token_is_not_repeated_for_a_challenge() {
     let mut harness = agent_with(|config| config.upstreams[0].plain = true);
     let on = next(&mut harness);
     refuse(&mut harness, on, &answer("401 Unauthorized", "one"));
-    assert!(dials(&harness.news()).is_empty());
+    assert!(dials(&harness.actions()).is_empty());
     assert!(harness.wait_for_deadline() >= Span::from_secs(4));
 }
 
@@ -230,7 +230,7 @@ fn connections(pool: u16, mut deal: impl FnMut(&mut Harness<Agent>, ConnId, u32)
     let mut count = 0;
     let end = harness.now.mono + Span::from_secs(60);
     while harness.now.mono < end {
-        let dialled = dials(&harness.news());
+        let dialled = dials(&harness.actions());
         if dialled.is_empty() {
             harness.wait_for_deadline();
         }
@@ -253,9 +253,9 @@ fn a_relay_that_alternates_between_401_and_200_is_not_stormed() {
     let count = connections(4, |harness, on, count| {
         let text = count.to_string();
         if count % 2 == 0 {
-            hears(harness, on, &answer("401 Unauthorized", &text));
+            receive(harness, on, &answer("401 Unauthorized", &text));
         } else {
-            hears(harness, on, &answer("200 OK", &text));
+            receive(harness, on, &answer("200 OK", &text));
             harness.call(|agent, now| agent.handle_end(on, End::Clean, now));
         }
     });
@@ -264,10 +264,10 @@ fn a_relay_that_alternates_between_401_and_200_is_not_stormed() {
     let count = connections(4, |harness, on, count| {
         let text = count.to_string();
         if count % 2 == 0 {
-            hears(harness, on, &answer("401 Unauthorized", &text));
+            receive(harness, on, &answer("401 Unauthorized", &text));
         } else {
-            hears(harness, on, &answer("200 OK", &text));
-            harness.hears(on, b"G");
+            receive(harness, on, &answer("200 OK", &text));
+            harness.receive(on, b"G");
             harness.call(|agent, now| agent.handle_end(on, End::Clean, now));
         }
     });
@@ -277,7 +277,7 @@ fn a_relay_that_alternates_between_401_and_200_is_not_stormed() {
 #[test]
 fn a_relay_that_refuses_every_challenge_is_not_stormed() {
     let count = connections(4, |harness, on, count| {
-        hears(harness, on, &answer("401 Unauthorized", &count.to_string()));
+        receive(harness, on, &answer("401 Unauthorized", &count.to_string()));
     });
     assert!(count < 15, "{count}");
 }
@@ -287,8 +287,8 @@ fn a_relay_that_brings_clients_which_go_at_once_is_not_stormed() {
     for (pool, kind) in [(1, &b"G"[..]), (4, b"G"), (100, b"G"), (4, GET), (4, UPGRADE)] {
         for how in [End::Clean, End::Truncated, End::Reset] {
             let count = connections(pool, |harness, on, _| {
-                harness.hears(on, OK);
-                harness.hears(on, kind);
+                harness.receive(on, OK);
+                harness.receive(on, kind);
                 harness.call(|agent, now| agent.handle_end(on, how, now));
             });
             // A pool of a hundred is opened before anything is known.
@@ -302,7 +302,7 @@ fn clients_that_are_answered_are_never_slowed_down() {
     let (mut harness, _) = pool_of(agent_with(|config| config.upstreams[0].pool = 1));
     let mut on = ConnId { index: 0, generation: 0 };
     for n in 0..500 {
-        for (dialled, to) in dials(&harness.news()) {
+        for (dialled, to) in dials(&harness.actions()) {
             if to == relay() {
                 accept(&mut harness, dialled);
                 on = dialled;
@@ -330,15 +330,15 @@ fn after_a_port_scan_the_pool_is_back_within_seconds() {
     let (mut scanned, mut last) = (0, harness.now.mono);
     while scanned < 1_000 {
         for on in std::mem::take(&mut waiting) {
-            harness.hears(on, b"G");
+            harness.receive(on, b"G");
             harness.call(|agent, now| agent.handle_end(on, End::Reset, now));
             scanned += 1;
         }
-        let mut dialled = dials(&harness.news());
+        let mut dialled = dials(&harness.actions());
         if dialled.is_empty() {
             harness.wait_for_deadline();
             assert!(harness.now.mono.since(last) <= Span::from_secs(5), "it was away for longer");
-            dialled = dials(&harness.news());
+            dialled = dials(&harness.actions());
         }
         for (on, _) in dialled.into_iter().filter(|(_, to)| *to == relay()) {
             accept(&mut harness, on);
@@ -348,7 +348,7 @@ fn after_a_port_scan_the_pool_is_back_within_seconds() {
     }
     let over = harness.now.mono;
     while harness.machine.waiting(0) < 4 {
-        for (on, _) in dials(&harness.news()).into_iter().filter(|(_, to)| *to == relay()) {
+        for (on, _) in dials(&harness.actions()).into_iter().filter(|(_, to)| *to == relay()) {
             accept(&mut harness, on);
         }
         if harness.machine.waiting(0) < 4 {

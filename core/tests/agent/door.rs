@@ -27,7 +27,7 @@ fn get(path: &str, pair: &str) -> String {
 }
 
 /// The text that the service gets for such a request.
-fn told(path: &str) -> String {
+fn request_line(path: &str) -> String {
     request(&format!("GET {path}"), "")
 }
 
@@ -83,7 +83,7 @@ fn a_request_without_a_password_gets_401_and_the_connection_stays() {
     gated.client(&get("/2", "anna:right"));
     assert_eq!(gated.to_service(), "");
     assert_eq!(check(&mut gated), 1);
-    assert_eq!(gated.to_service(), told("/2"));
+    assert_eq!(gated.to_service(), request_line("/2"));
     gated.service(DONE);
     assert_eq!(statuses(&gated), ["401", "200"]);
 }
@@ -105,10 +105,10 @@ fn each_request_is_judged_by_its_own_password() {
         [get("/1", "anna:right"), get("/2", "anna:wrong"), get("/3", "anna:right"), request("GET /4", "")];
     let mut gated = Gated::new(door(), Some(CLIENT), &all.concat());
     assert_eq!(check(&mut gated), 1);
-    assert_eq!(gated.to_service(), told("/1"));
+    assert_eq!(gated.to_service(), request_line("/1"));
     settle(&mut gated);
     // The second gets its 401 in its turn: after the response to the first.
-    assert_eq!((gated.to_service(), gated.to_client()), (told("/1"), String::new()));
+    assert_eq!((gated.to_service(), gated.to_client()), (request_line("/1"), String::new()));
     gated.service(&DONE[..20]);
     settle(&mut gated);
     assert_eq!(gated.to_client(), "");
@@ -117,7 +117,7 @@ fn each_request_is_judged_by_its_own_password() {
     assert_eq!(gated.to_client(), DONE[..DONE.len() - 1], "a 401 never stands inside of a body");
     gated.service("k");
     settle(&mut gated);
-    assert_eq!(gated.to_service(), told("/1") + &told("/3"));
+    assert_eq!(gated.to_service(), request_line("/1") + &request_line("/3"));
     assert_eq!(statuses(&gated), ["200", "401"]);
     gated.service(DONE);
     settle(&mut gated);
@@ -140,7 +140,7 @@ fn one_answer_of_ours_is_queued_at_once() {
 fn credentials_are_removed_unless_they_are_to_be_kept() {
     let mut gated = Gated::new(door(), Some(CLIENT), &get("/", "anna:right"));
     check(&mut gated);
-    assert_eq!(gated.to_service(), told("/"));
+    assert_eq!(gated.to_service(), request_line("/"));
     let keeps = |config: &mut Config| {
         config.upstreams[0].door = Some(Door::new("home").keeping_credentials());
     };
@@ -175,7 +175,7 @@ fn the_body_of_a_denied_request_is_dropped_or_the_connection_closed() {
     gated.client(&inner[9..]);
     gated.client(&get("/next", "anna:right"));
     settle(&mut gated);
-    assert_eq!((gated.to_service(), statuses(&gated)), (told("/next"), vec!["401".to_owned()]));
+    assert_eq!((gated.to_service(), statuses(&gated)), (request_line("/next"), vec!["401".to_owned()]));
     for fields in [
         "Content-Length: 65537\r\n",
         "Transfer-Encoding: chunked\r\n",
@@ -248,7 +248,7 @@ fn what_is_not_certainly_http_never_reaches_the_service() {
         gated.service(DONE);
         settle(&mut gated);
         assert!(gated.is_closed(), "{text}");
-        assert_eq!(gated.to_service(), told("/"), "{text}");
+        assert_eq!(gated.to_service(), request_line("/"), "{text}");
         let statuses = statuses(&gated);
         assert!(["400", "505"].contains(&statuses[1].as_str()) && statuses.len() == 2, "{text} {statuses:?}");
     }
@@ -301,7 +301,7 @@ fn an_upgrade_to_http_2_is_removed() {
         + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
     let mut gated = Gated::new(door(), Some(CLIENT), &request("GET /", &fields));
     settle(&mut gated);
-    assert_eq!(gated.to_service(), told("/"));
+    assert_eq!(gated.to_service(), request_line("/"));
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn every_cut_of_a_request_is_judged_alike() {
         assert_eq!(gated.to_service(), "", "{cut}");
         gated.client(&text[cut..]);
         settle(&mut gated);
-        assert_eq!(gated.to_service(), told("/"), "{cut}");
+        assert_eq!(gated.to_service(), request_line("/"), "{cut}");
     }
 }
 
@@ -372,13 +372,13 @@ fn comes_from(address: Option<&str>, allow: &[&str], deny: &[&str], first: &[u8]
     let parse = |list: &[&str]| list.iter().map(|it| it.parse().unwrap()).collect();
     let harness = agent_with(|config| (config.allow, config.deny) = (parse(allow), parse(deny)));
     let (mut harness, pool) = pool_of(harness);
-    harness.news();
+    harness.actions();
     let mut text = Vec::new();
     write(Version::V2, address.map(|it| it.parse().unwrap()), &mut text);
     text.extend_from_slice(first);
-    let _ = harness.hears(pool[0], &text);
-    let news = harness.news();
-    (dials(&news).iter().any(|(_, to)| *to == service()), sent(&news, pool[0]))
+    let _ = harness.receive(pool[0], &text);
+    let actions = harness.actions();
+    (dials(&actions).iter().any(|(_, to)| *to == service()), sent(&actions, pool[0]))
 }
 
 #[test]

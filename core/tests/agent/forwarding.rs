@@ -16,7 +16,7 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: hidden\r\n\r\n")
 }
 
-fn told(path: &str) -> String {
+fn request_line(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: hidden\r\n{FIELDS}")
 }
 
@@ -57,10 +57,11 @@ impl Gated {
     pub(crate) fn new(harness: Harness<Agent>, source: Option<&str>, first: &str) -> Self {
         let (mut harness, pool) = pool_of(harness);
         let header = proxy_header(source);
-        harness.news();
-        let used = harness.hears(pool[0], &[&header, first.as_bytes()].concat());
+        harness.actions();
+        let used = harness.receive(pool[0], &[&header, first.as_bytes()].concat());
         assert_eq!(used, header.len(), "the request stays until the service is reached");
-        let (local, _) = dials(&harness.news()).into_iter().find(|(_, to)| *to == service()).expect("a dial");
+        let (local, _) =
+            dials(&harness.actions()).into_iter().find(|(_, to)| *to == service()).expect("a dial");
         harness.call(|agent, now| agent.handle_connected(local, now));
         let mut gated = Self {
             harness,
@@ -115,7 +116,7 @@ impl Gated {
             if let Some((on, len)) = moved {
                 self.harness.call(|agent, now| agent.handle_moved(on, len, 0, now));
             } else if let Some((on, kept)) = offer {
-                let used = self.harness.hears(on, &kept);
+                let used = self.harness.receive(on, &kept);
                 self.half(on).kept.drain(..used);
             } else {
                 return;
@@ -128,7 +129,7 @@ impl Gated {
     }
 
     fn perform(&mut self) {
-        for did in self.harness.news() {
+        for did in self.harness.actions() {
             match did {
                 Done::Sent(to, text) if to == self.local => self.client.got.extend(text),
                 Done::Sent(to, text) if to == self.relay => self.service.got.extend(text),
@@ -166,20 +167,20 @@ impl Gated {
 #[test]
 fn the_relay_is_asked_for_addresses() {
     let mut harness = forwarding();
-    let (on, _) = one(&harness.news());
+    let (on, _) = one(&harness.actions());
     harness.call(|agent, now| agent.handle_connected(on, now));
-    assert!(sent(&harness.news(), on).contains("\r\nPROXY-Protocol: v2\r\n"));
+    assert!(sent(&harness.actions(), on).contains("\r\nPROXY-Protocol: v2\r\n"));
 }
 
 #[test]
 fn every_request_of_a_connection_gets_the_fields() {
     let mut gated = Gated::new(forwarding(), Some(CLIENT), &get("/1"));
-    assert_eq!(gated.to_service(), told("/1"));
+    assert_eq!(gated.to_service(), request_line("/1"));
     gated.service(DONE);
     gated.client(FORGED);
     gated.service(DONE);
     gated.client(&get("/3"));
-    assert_eq!(gated.to_service(), told("/1") + &told("/2") + &told("/3"));
+    assert_eq!(gated.to_service(), request_line("/1") + &request_line("/2") + &request_line("/3"));
     assert_eq!(gated.to_client(), DONE.repeat(2));
     assert!(!gated.is_closed());
 }
@@ -193,7 +194,7 @@ fn so_does_every_pipelined_request_behind_a_body() {
     let chunks = "3\r\nabc\r\n0\r\nX: y\r\n\r\n";
     let all = format!("{post}{body}{chunked}{chunks}{FORGED}");
     let head = |head: &str| format!("{}{FIELDS}", head.strip_suffix("\r\n").unwrap());
-    let expected = format!("{}{body}{}{chunks}{}", head(post), head(chunked), told("/2"));
+    let expected = format!("{}{body}{}{chunks}{}", head(post), head(chunked), request_line("/2"));
     let gated = Gated::new(forwarding(), Some(CLIENT), &all);
     assert_eq!(gated.to_service(), expected);
     // Byte by byte.
@@ -220,17 +221,17 @@ fn the_scheme_is_that_of_the_relay() {
         config.upstreams[0].pool = 1;
     });
     let mut harness = harness;
-    let (on, _) = one(&harness.news());
+    let (on, _) = one(&harness.actions());
     harness.call(|agent, now| agent.handle_connected(on, now));
     harness.call(|agent, now| agent.handle_secured(on, Secured::default(), now));
-    assert_eq!(harness.hears(on, OK), OK.len());
+    assert_eq!(harness.receive(on, OK), OK.len());
     let header = proxy_header(Some(CLIENT));
-    harness.news();
-    assert_eq!(harness.hears(on, &[&header, GET].concat()), header.len());
-    let (local, _) = dials(&harness.news()).into_iter().find(|(_, to)| *to == service()).expect("a dial");
+    harness.actions();
+    assert_eq!(harness.receive(on, &[&header, GET].concat()), header.len());
+    let (local, _) = dials(&harness.actions()).into_iter().find(|(_, to)| *to == service()).expect("a dial");
     harness.call(|agent, now| agent.handle_connected(local, now));
-    assert_eq!(harness.hears(on, GET), GET.len());
-    assert!(sent(&harness.news(), local).contains("X-Forwarded-Proto: https\r\n"));
+    assert_eq!(harness.receive(on, GET), GET.len());
+    assert!(sent(&harness.actions(), local).contains("X-Forwarded-Proto: https\r\n"));
 }
 
 #[test]
@@ -249,7 +250,7 @@ fn a_web_socket_passes_after_the_101_alone() {
     let mut gated = Gated::new(forwarding(), Some(CLIENT), upgrade);
     gated.client(FORGED);
     gated.service(DONE);
-    assert_eq!(gated.to_service(), told_upgrade + &told("/2"));
+    assert_eq!(gated.to_service(), told_upgrade + &request_line("/2"));
 }
 
 #[test]
@@ -258,7 +259,7 @@ fn h2c_is_not_offered_to_the_service() {
                    HTTP2-Settings: x\r\n\r\n";
     let mut gated = Gated::new(forwarding(), Some(CLIENT), upgrade);
     gated.client(&get("/3"));
-    assert_eq!(gated.to_service(), told("/2") + &told("/3"));
+    assert_eq!(gated.to_service(), request_line("/2") + &request_line("/3"));
 }
 
 #[test]
@@ -272,11 +273,11 @@ fn a_first_request_that_is_not_http_is_answered_without_the_service() {
     ] {
         let (mut harness, pool) = pool_of(forwarding());
         let header = proxy_header(Some(CLIENT));
-        harness.hears(pool[0], &[&header, first.as_bytes()].concat());
-        let news = harness.news();
-        assert!(sent(&news, pool[0]).starts_with(&format!("HTTP/1.1 {status} ")), "{first:?}");
-        assert!(asked(&news, Output::Close { on: pool[0], how: Close::Linger }), "{first:?}");
-        assert!(dials(&news).iter().all(|(_, to)| *to != service()), "{first:?}");
+        harness.receive(pool[0], &[&header, first.as_bytes()].concat());
+        let actions = harness.actions();
+        assert!(sent(&actions, pool[0]).starts_with(&format!("HTTP/1.1 {status} ")), "{first:?}");
+        assert!(asked(&actions, Output::Close { on: pool[0], how: Close::Linger }), "{first:?}");
+        assert!(dials(&actions).iter().all(|(_, to)| *to != service()), "{first:?}");
     }
 }
 
@@ -285,14 +286,14 @@ fn a_later_request_that_is_not_http_is_answered_in_its_turn() {
     for later in ["GET / HTTP/1.1\nX-Forwarded-For: 1\n\n", "\x16\x03\x01", "CONNECT a:1 HTTP/1.1\r\n\r\n"] {
         let mut gated = Gated::new(forwarding(), Some(CLIENT), &get("/1"));
         gated.client(later);
-        assert_eq!((gated.to_service(), gated.to_client()), (told("/1"), String::new()), "{later:?}");
+        assert_eq!((gated.to_service(), gated.to_client()), (request_line("/1"), String::new()), "{later:?}");
         gated.service(&DONE[..DONE.len() - 1]);
         assert!(!gated.is_closed(), "{later:?}");
         gated.service("k");
         let answer = gated.to_client();
         assert!(answer.starts_with(&format!("{DONE}HTTP/1.1 400 Bad Request\r\n")), "{answer}");
         assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
-        assert_eq!(gated.to_service(), told("/1"), "{later:?}");
+        assert_eq!(gated.to_service(), request_line("/1"), "{later:?}");
         assert_eq!(gated.closed, [(gated.local, Close::Linger), (gated.relay, Close::Linger)]);
     }
 }
@@ -315,9 +316,9 @@ fn a_malformed_chunk_or_trailer_is_answered_and_the_service_sees_a_cut() {
 #[test]
 fn half_a_head_has_to_become_a_whole_one_in_time() {
     let (mut harness, pool) = pool_of(forwarding());
-    harness.hears(pool[0], &[&proxy_header(Some(CLIENT)), &GET[..9]].concat());
+    harness.receive(pool[0], &[&proxy_header(Some(CLIENT)), &GET[..9]].concat());
     harness.wait(Span::from_secs(10));
-    assert!(sent(&harness.news(), pool[0]).starts_with("HTTP/1.1 408 "));
+    assert!(sent(&harness.actions(), pool[0]).starts_with("HTTP/1.1 408 "));
 
     let mut gated = Gated::new(forwarding(), Some(CLIENT), &get("/1"));
     gated.service(DONE);
@@ -331,7 +332,7 @@ fn half_a_head_has_to_become_a_whole_one_in_time() {
     gated.work();
     assert!(gated.to_client().starts_with(&format!("{DONE}HTTP/1.1 408 ")), "{}", gated.to_client());
     assert_eq!(gated.closed, [(gated.local, Close::Linger), (gated.relay, Close::Linger)]);
-    assert_eq!(gated.to_service(), told("/1"));
+    assert_eq!(gated.to_service(), request_line("/1"));
 }
 
 #[test]
@@ -345,7 +346,7 @@ fn half_a_head_at_the_end_is_not_forwarded() {
     assert!(gated.client.kept.is_empty());
     gated.harness.call(|agent, now| agent.handle_end(relay, End::Clean, now));
     gated.service(DONE);
-    assert_eq!(gated.to_service(), told("/1"));
+    assert_eq!(gated.to_service(), request_line("/1"));
     assert!(gated.to_client().starts_with(DONE));
 }
 
@@ -367,7 +368,7 @@ fn a_response_without_a_length_passes_to_its_end() {
     gated.client(FORGED);
     gated.service("HTTP/1.1 body");
     assert_eq!(gated.to_client(), "HTTP/1.1 200 OK\r\n\r\nbodyHTTP/1.1 body");
-    assert_eq!(gated.to_service(), told("/1") + &told("/2"));
+    assert_eq!(gated.to_service(), request_line("/1") + &request_line("/2"));
 }
 
 #[test]
@@ -392,14 +393,14 @@ fn streams_are_left_alone() {
     });
     let (mut harness, pool) = pool_of(harness);
     let header = proxy_header(Some(CLIENT));
-    harness.news();
-    assert_eq!(harness.hears(pool[0], &[&header, UPGRADE].concat()), header.len() + UPGRADE.len());
-    let (local, to) = dials(&harness.news()).into_iter().find(|(_, to)| *to != relay()).expect("a dial");
+    harness.actions();
+    assert_eq!(harness.receive(pool[0], &[&header, UPGRADE].concat()), header.len() + UPGRADE.len());
+    let (local, to) = dials(&harness.actions()).into_iter().find(|(_, to)| *to != relay()).expect("a dial");
     assert_eq!(to, ssh());
     harness.call(|agent, now| agent.handle_connected(local, now));
-    let news = harness.news();
-    assert!(asked(&news, Output::Pair { hidden: local, client: pool[0] }));
-    assert!(!news.iter().any(|did| matches!(did, Done::Asked(Output::Gate { .. }))));
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::Pair { hidden: local, client: pool[0] }));
+    assert!(!actions.iter().any(|did| matches!(did, Done::Asked(Output::Gate { .. }))));
 }
 
 #[test]
@@ -410,5 +411,5 @@ fn a_proxy_header_can_come_in_front() {
     });
     let gated = Gated::new(harness, Some(CLIENT), &get("/1"));
     let header = "PROXY TCP4 198.51.100.7 0.0.0.0 40000 0\r\n";
-    assert_eq!(gated.to_service(), format!("{header}{}", told("/1")));
+    assert_eq!(gated.to_service(), format!("{header}{}", request_line("/1")));
 }

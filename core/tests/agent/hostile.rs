@@ -26,8 +26,8 @@ impl Real {
         self.1 += 1;
         let from = SocketAddr::new(std::net::Ipv4Addr::from(self.1).into(), 1);
         let on = self.0.call(|engine, now| engine.handle_open(Listener(0), from, now));
-        self.0.hears(on, connect.as_bytes());
-        sent(&self.0.news(), on)
+        self.0.receive(on, connect.as_bytes());
+        sent(&self.0.actions(), on)
     }
 
     /// A challenge of its own.
@@ -45,15 +45,15 @@ fn collect(mut deal: impl FnMut(&mut Harness<Agent>, ConnId, u64)) -> Vec<(Strin
     let end = harness.now.mono + Span::from_secs(60);
     let mut queue = Vec::new();
     while harness.now.mono < end {
-        queue.extend(dials(&harness.news()).into_iter().filter(|(_, to)| *to == relay()));
+        queue.extend(dials(&harness.actions()).into_iter().filter(|(_, to)| *to == relay()));
         let Some((on, _)) = queue.pop() else {
             harness.wait_for_deadline();
             continue;
         };
         harness.call(|agent, now| agent.handle_connected(on, now));
-        let news = harness.news();
-        let text = sent(&news, on);
-        queue.extend(dials(&news).into_iter().filter(|(_, to)| *to == relay()));
+        let actions = harness.actions();
+        let text = sent(&actions, on);
+        queue.extend(dials(&actions).into_iter().filter(|(_, to)| *to == relay()));
         if !text.is_empty() {
             collected.push((text, harness.now));
         }
@@ -70,8 +70,8 @@ fn later(now: Now, secs: u64) -> Now {
 }
 
 fn taken_and_gone(harness: &mut Harness<Agent>, on: ConnId, answer: &[u8]) {
-    harness.hears(on, answer);
-    harness.hears(on, b"G");
+    harness.receive(on, answer);
+    harness.receive(on, b"G");
     harness.call(|agent, now| agent.handle_end(on, End::Truncated, now));
 }
 
@@ -90,7 +90,7 @@ fn by_turns(challenges: bool) -> Vec<(String, Now)> {
         }
         answer.extend_from_slice(b"\r\n\r\n");
         if n % 2 == 1 {
-            harness.hears(on, &answer);
+            harness.receive(on, &answer);
         } else {
             taken_and_gone(harness, on, &answer);
         }
@@ -132,7 +132,7 @@ fn a_challenge_that_a_relay_in_between_passes_on_is_good_for_one_connection_whil
         let challenge = *fetched.get_or_insert_with(|| real.challenge(harness.now));
         let challenge = format!("Rendezvous-Challenge: {challenge}\r\nContent-Length: 0\r\n\r\n");
         if n == 1 {
-            harness.hears(on, format!("HTTP/1.1 401 Unauthorized\r\n{challenge}").as_bytes());
+            harness.receive(on, format!("HTTP/1.1 401 Unauthorized\r\n{challenge}").as_bytes());
         } else {
             taken_and_gone(harness, on, b"HTTP/1.1 200 OK\r\n\r\n");
         }

@@ -92,30 +92,30 @@ fn agent() -> Harness<Agent> {
 fn pool_of(mut harness: Harness<Agent>) -> (Harness<Agent>, Vec<ConnId>) {
     let mut pool = Vec::new();
     for _ in 0..2 {
-        for (on, _) in dials(&harness.news()) {
+        for (on, _) in dials(&harness.actions()) {
             accept(&mut harness, on);
             pool.push(on);
         }
     }
-    assert!(dials(&harness.news()).is_empty());
+    assert!(dials(&harness.actions()).is_empty());
     (harness, pool)
 }
 
 /// The relay is reached, and answers with 200.
 fn accept(harness: &mut Harness<Agent>, on: ConnId) {
     harness.call(|agent, now| agent.handle_connected(on, now));
-    assert_eq!(harness.hears(on, OK), OK.len());
+    assert_eq!(harness.receive(on, OK), OK.len());
 }
 
 /// The relay is reached, and sends another response.
 fn refuse(harness: &mut Harness<Agent>, on: ConnId, answer: &[u8]) {
     harness.call(|agent, now| agent.handle_connected(on, now));
-    assert_eq!(harness.hears(on, answer), answer.len());
+    assert_eq!(harness.receive(on, answer), answer.len());
 }
 
-fn one(news: &[Done]) -> (ConnId, SocketAddr) {
-    let dials = dials(news);
-    assert_eq!(dials.len(), 1, "{news:?}");
+fn one(actions: &[Done]) -> (ConnId, SocketAddr) {
+    let dials = dials(actions);
+    assert_eq!(dials.len(), 1, "{actions:?}");
     dials[0]
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 /// The dials of the relay since the last call.
 fn to_relay(harness: &mut Harness<Agent>) -> Vec<ConnId> {
-    dials(&harness.news()).into_iter().filter(|(_, to)| *to == relay()).map(|(on, _)| on).collect()
+    dials(&harness.actions()).into_iter().filter(|(_, to)| *to == relay()).map(|(on, _)| on).collect()
 }
 
 fn change(harness: &mut Harness<Agent>) -> Vec<ConnId> {
@@ -42,7 +42,7 @@ fn old_connections_that_die_are_no_failure_and_need_no_other() {
     assert!(to_relay(&mut harness).is_empty());
     assert_eq!(harness.machine.waiting(0), 4);
     // There is no backoff: the next one that is taken is replaced at once.
-    harness.hears(first[0], GET);
+    harness.receive(first[0], GET);
     assert_eq!(to_relay(&mut harness).len(), 1);
 }
 
@@ -56,9 +56,9 @@ fn old_connections_that_live_are_closed_after_a_minute_without_clients() {
     }
     harness.wait(Span::from_secs(120));
     assert_eq!(harness.machine.waiting(0), 4);
-    let news = harness.news();
+    let actions = harness.actions();
     for on in pool {
-        assert!(asked(&news, Output::Close { on, how: Close::Linger }));
+        assert!(asked(&actions, Output::Close { on, how: Close::Linger }));
     }
 }
 
@@ -80,7 +80,7 @@ fn the_back_off_ends_when_a_path_changes() {
 #[test]
 fn a_connection_that_is_on_its_way_is_not_waited_for() {
     let mut harness = agent();
-    one(&harness.news());
+    one(&harness.actions());
     assert_eq!(change(&mut harness).len(), 1);
 }
 

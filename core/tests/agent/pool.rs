@@ -6,19 +6,19 @@ use rendezvous_core::agent::POOL_MAX;
 #[test]
 fn one_connection_tries_and_the_pool_follows_when_it_is_accepted() {
     let mut harness = agent();
-    let (first, to) = one(&harness.news());
+    let (first, to) = one(&harness.actions());
     assert_eq!(to, relay());
     accept(&mut harness, first);
-    let news = harness.news();
-    assert_eq!(dials(&news).len(), 3);
+    let actions = harness.actions();
+    assert_eq!(dials(&actions).len(), 3);
     let user_timeout = Output::UserTimeout { on: first, after: Some(rendezvous_core::machine::USER_TIMEOUT) };
-    assert!(asked(&news, user_timeout));
-    assert!(events(&news).contains(&Event::Registered { on: first, upstream: 0, waiting: 1 }));
-    for (on, _) in dials(&news) {
+    assert!(asked(&actions, user_timeout));
+    assert!(events(&actions).contains(&Event::Registered { on: first, upstream: 0, waiting: 1 }));
+    for (on, _) in dials(&actions) {
         accept(&mut harness, on);
     }
     assert_eq!(harness.machine.waiting(0), 4);
-    assert!(dials(&harness.news()).is_empty());
+    assert!(dials(&harness.actions()).is_empty());
 }
 
 #[test]
@@ -26,9 +26,9 @@ fn each_connection_has_a_token_and_a_nonce_of_its_own() {
     let mut harness = agent();
     let mut texts = Vec::new();
     for _ in 0..2 {
-        for (on, _) in dials(&harness.news()) {
+        for (on, _) in dials(&harness.actions()) {
             harness.call(|agent, now| agent.handle_connected(on, now));
-            let text = sent(&harness.news(), on);
+            let text = sent(&harness.actions(), on);
             assert!(
                 text.ends_with(" HTTP/1.1\r\nHost: relay\r\nRendezvous-Challenge: next\r\n\r\n"),
                 "{text}"
@@ -36,7 +36,7 @@ fn each_connection_has_a_token_and_a_nonce_of_its_own() {
             assert!(is_valid(&text, WALL));
             assert!(!texts.contains(&text));
             texts.push(text);
-            harness.hears(on, OK);
+            harness.receive(on, OK);
         }
     }
     assert!(texts.len() >= 2);
@@ -46,8 +46,8 @@ fn each_connection_has_a_token_and_a_nonce_of_its_own() {
 fn the_next_connection_is_opened_at_once_when_one_was_taken() {
     let (mut harness, pool) = pool_of(agent());
     harness.wait(Span::from_secs(3_600));
-    assert_eq!(harness.hears(pool[2], GET), 0);
-    let dials = dials(&harness.news());
+    assert_eq!(harness.receive(pool[2], GET), 0);
+    let dials = dials(&harness.actions());
     assert_eq!(dials.iter().map(|(_, to)| *to).collect::<Vec<_>>(), [relay(), service()]);
     assert_eq!(harness.machine.waiting(0), 3);
 }
@@ -62,22 +62,22 @@ fn a_full_pool_waits_for_ever_without_a_deadline() {
 #[test]
 fn plain_tokens_are_for_a_pool_of_one_and_an_answer_without_a_reason_is_one() {
     let mut harness = agent_with(|config| config.upstreams[0].plain = true);
-    let (on, _) = one(&harness.news());
+    let (on, _) = one(&harness.actions());
     harness.call(|agent, now| agent.handle_connected(on, now));
-    let text = sent(&harness.news(), on);
+    let text = sent(&harness.actions(), on);
     assert!(!text.contains("nonce"));
     assert!(is_valid(&text, WALL));
-    harness.hears(on, b"HTTP/1.1 200\r\n\r\n");
+    harness.receive(on, b"HTTP/1.1 200\r\n\r\n");
     assert_eq!(harness.machine.waiting(0), 1);
-    assert!(dials(&harness.news()).is_empty());
+    assert!(dials(&harness.actions()).is_empty());
 }
 
 #[test]
 fn an_interim_answer_is_no_answer() {
     let mut harness = agent();
-    let (on, _) = one(&harness.news());
+    let (on, _) = one(&harness.actions());
     harness.call(|agent, now| agent.handle_connected(on, now));
-    harness.hears(on, b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
+    harness.receive(on, b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n");
     assert_eq!(harness.machine.waiting(0), 1);
 }
 
@@ -88,11 +88,11 @@ fn each_upstream_has_a_pool_of_its_own() {
         other.relay.place = address(3, 80).into();
         config.upstreams.push(other);
     });
-    let first = dials(&harness.news());
+    let first = dials(&harness.actions());
     assert_eq!(first.iter().map(|(_, to)| *to).collect::<Vec<_>>(), [relay(), address(3, 80)]);
     accept(&mut harness, first[1].0);
     harness.call(|agent, now| agent.handle_dial_failed(first[0].0, DialFailure::Refused, now));
-    assert!(dials(&harness.news()).iter().all(|(_, to)| *to == address(3, 80)));
+    assert!(dials(&harness.actions()).iter().all(|(_, to)| *to == address(3, 80)));
 }
 
 /// An agent whose pool grows from 4 to 64.
@@ -104,29 +104,29 @@ fn growing() -> Harness<Agent> {
 fn accept_with(harness: &mut Harness<Agent>, on: ConnId, state: &str) {
     harness.call(|agent, now| agent.handle_connected(on, now));
     let answer = format!("HTTP/1.1 200 OK\r\nRendezvous-Pool: {state}\r\n\r\n");
-    assert_eq!(harness.hears(on, answer.as_bytes()), answer.len());
+    assert_eq!(harness.receive(on, answer.as_bytes()), answer.len());
 }
 
 /// A client takes each of these. Returns the connections to the relay that are opened then.
 fn take(harness: &mut Harness<Agent>, taken: &[ConnId]) -> Vec<ConnId> {
     let mut opened = Vec::new();
     for on in taken {
-        harness.hears(*on, GET);
+        harness.receive(*on, GET);
         opened.extend(to_relay(harness));
     }
     opened
 }
 
 fn to_relay(harness: &mut Harness<Agent>) -> Vec<ConnId> {
-    dials(&harness.news()).into_iter().filter(|(_, to)| *to == relay()).map(|(on, _)| on).collect()
+    dials(&harness.actions()).into_iter().filter(|(_, to)| *to == relay()).map(|(on, _)| on).collect()
 }
 
 #[test]
 fn a_pool_that_grows_asks_for_the_number_of_held_clients_and_a_fixed_one_does_not() {
     for (mut harness, asks) in [(growing(), true), (agent(), false)] {
-        let (on, _) = one(&harness.news());
+        let (on, _) = one(&harness.actions());
         harness.call(|agent, now| agent.handle_connected(on, now));
-        assert_eq!(sent(&harness.news(), on).contains("\r\nRendezvous-Pool: ?\r\n"), asks);
+        assert_eq!(sent(&harness.actions(), on).contains("\r\nRendezvous-Pool: ?\r\n"), asks);
     }
 }
 
@@ -206,7 +206,7 @@ fn a_pool_that_the_relay_has_no_room_for_shrinks_and_nothing_is_lost() {
     for on in &opened {
         accept(&mut harness, *on);
     }
-    harness.news();
+    harness.actions();
     for on in &opened[..3] {
         // An older relay, without this field: the oldest ones are replaced.
         harness.call(|agent, now| agent.handle_end(*on, End::Clean, now));
@@ -224,14 +224,14 @@ fn a_pool_that_nobody_needs_for_a_minute_shrinks_to_its_configured_size() {
     for on in &opened {
         accept(&mut harness, *on);
     }
-    harness.news();
+    harness.actions();
     harness.wait(Span::from_secs(59));
     assert_eq!(harness.machine.waiting(0), 8);
     harness.wait(Span::from_secs(2));
     assert_eq!(harness.machine.waiting(0), 4);
-    let news = harness.news();
+    let actions = harness.actions();
     for on in &opened[..4] {
-        assert!(asked(&news, Output::Close { on: *on, how: Close::Linger }), "the oldest ones are closed");
+        assert!(asked(&actions, Output::Close { on: *on, how: Close::Linger }), "the oldest ones are closed");
     }
     harness.wait(Span::from_secs(3_600));
     assert_eq!(harness.machine.waiting(0), 4);
@@ -243,7 +243,7 @@ fn a_pool_in_use_does_not_shrink() {
     let mut waiting = take(&mut harness, &pool);
     waiting.iter().for_each(|on| accept(&mut harness, *on));
     for _ in 0..10 {
-        harness.news();
+        harness.actions();
         harness.wait(Span::from_secs(50));
         assert_eq!(harness.machine.waiting(0), 8);
         let opened = take(&mut harness, &waiting[7..]);

@@ -26,40 +26,40 @@ fn header(version: Version, source: Option<&str>) -> Vec<u8> {
 
 /// Hands over bytes, of which the agent consumes `used`. Returns the local service, once it is reached.
 fn offer(harness: &mut Harness<Agent>, on: ConnId, bytes: &[u8], used: usize) -> (ConnId, SocketAddr) {
-    harness.news();
-    assert_eq!(harness.hears(on, bytes), used);
+    harness.actions();
+    assert_eq!(harness.receive(on, bytes), used);
     reached(harness)
 }
 
 fn reached(harness: &mut Harness<Agent>) -> (ConnId, SocketAddr) {
     let found =
-        dials(&harness.news()).into_iter().find(|(_, to)| *to != relay()).expect("no service dialled");
+        dials(&harness.actions()).into_iter().find(|(_, to)| *to != relay()).expect("no service dialled");
     harness.call(|agent, now| agent.handle_connected(found.0, now));
     found
 }
 
 /// What the local service receives before it is paired; nothing is sent after the pair.
-fn before_the_pair(news: &[Done], local: ConnId) -> Vec<u8> {
+fn before_the_pair(actions: &[Done], local: ConnId) -> Vec<u8> {
     let is_pair = |did: &Done| matches!(did, Done::Asked(Output::Pair { hidden, .. }) if *hidden == local);
-    let pair = news.iter().position(is_pair).unwrap_or_else(|| panic!("no pair: {news:?}"));
-    let got = |news: &[Done]| {
-        let texts = news.iter().filter_map(|did| match did {
+    let pair = actions.iter().position(is_pair).unwrap_or_else(|| panic!("no pair: {actions:?}"));
+    let got = |actions: &[Done]| {
+        let texts = actions.iter().filter_map(|did| match did {
             Done::Sent(to, text) if *to == local => Some(text.clone()),
             _ => None,
         });
         texts.collect::<Vec<_>>().concat()
     };
-    assert!(got(&news[pair..]).is_empty());
-    got(&news[..pair])
+    assert!(got(&actions[pair..]).is_empty());
+    got(&actions[..pair])
 }
 
 #[test]
 fn it_asks_in_its_connect_and_not_otherwise() {
     for (mut harness, asks) in [(sending(Version::V1), true), (sending(Version::V2), true), (agent(), false)]
     {
-        let (on, _) = one(&harness.news());
+        let (on, _) = one(&harness.actions());
         harness.call(|agent, now| agent.handle_connected(on, now));
-        let text = sent(&harness.news(), on);
+        let text = sent(&harness.actions(), on);
         let asking = " HTTP/1.1\r\nHost: relay\r\nRendezvous-Challenge: next\r\nPROXY-Protocol: v2\r\n\r\n";
         let end =
             if asks { asking } else { " HTTP/1.1\r\nHost: relay\r\nRendezvous-Challenge: next\r\n\r\n" };
@@ -77,7 +77,7 @@ fn the_service_is_told_in_the_version_that_was_asked_for() {
             let (local, to) = offer(&mut harness, pool[0], &bytes, came.len());
             assert_eq!(to, service());
             assert_eq!(
-                before_the_pair(&harness.news(), local),
+                before_the_pair(&harness.actions(), local),
                 header(version, source),
                 "{version:?} {source:?}"
             );
@@ -90,13 +90,16 @@ fn the_header_may_come_in_pieces_and_a_request_later() {
     let came = header(Version::V2, Some(CLIENT));
     for cut in 1..=came.len() {
         let (mut harness, pool) = pool_of(sending(Version::V1));
-        harness.news();
-        let used = harness.hears(pool[0], &came[..cut]);
+        harness.actions();
+        let used = harness.receive(pool[0], &came[..cut]);
         assert_eq!(used, if cut == came.len() { cut } else { 0 });
-        assert!(dials(&harness.news()).iter().all(|(_, to)| *to == relay()), "{cut}");
+        assert!(dials(&harness.actions()).iter().all(|(_, to)| *to == relay()), "{cut}");
         let rest = [&came[used..], GET].concat();
         let (local, _) = offer(&mut harness, pool[0], &rest, came.len() - used);
-        assert_eq!(before_the_pair(&harness.news(), local), b"PROXY TCP4 198.51.100.7 0.0.0.0 40000 0\r\n");
+        assert_eq!(
+            before_the_pair(&harness.actions(), local),
+            b"PROXY TCP4 198.51.100.7 0.0.0.0 40000 0\r\n"
+        );
     }
 }
 
@@ -106,7 +109,7 @@ fn a_relay_that_sends_no_header_is_an_unknown_client() {
     for (version, told) in nothing {
         let (mut harness, pool) = pool_of(sending(version));
         let (local, _) = offer(&mut harness, pool[0], GET, 0);
-        assert_eq!(before_the_pair(&harness.news(), local), told);
+        assert_eq!(before_the_pair(&harness.actions(), local), told);
     }
 }
 
@@ -116,13 +119,13 @@ fn a_client_cannot_say_itself_who_it_is() {
     let forged = b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET / HTTP/1.1\r\n\r\n";
     let (mut harness, pool) = pool_of(sending(Version::V1));
     let (local, _) = offer(&mut harness, pool[0], forged, 0);
-    assert_eq!(before_the_pair(&harness.news(), local), b"PROXY UNKNOWN\r\n");
+    assert_eq!(before_the_pair(&harness.actions(), local), b"PROXY UNKNOWN\r\n");
     // After the relay's header, another one of version 2 belongs to the request.
     let came = header(Version::V2, Some(CLIENT));
     let again = [&came[..], &header(Version::V2, Some("10.0.0.1:1"))].concat();
     let (mut harness, pool) = pool_of(sending(Version::V1));
     let (local, _) = offer(&mut harness, pool[0], &again, came.len());
-    assert_eq!(before_the_pair(&harness.news(), local), header(Version::V1, Some(CLIENT)));
+    assert_eq!(before_the_pair(&harness.actions(), local), header(Version::V1, Some(CLIENT)));
 }
 
 #[test]
@@ -133,10 +136,15 @@ fn a_stream_service_is_told_as_well() {
         let bytes = [&came, UPGRADE, behind].concat();
         let (local, to) = offer(&mut harness, pool[0], &bytes, came.len() + UPGRADE.len());
         assert_eq!(to, ssh());
-        let news = harness.news();
-        assert_eq!(before_the_pair(&news, local), header(Version::V1, Some(CLIENT)));
-        assert!(sent(&news, pool[0]).starts_with("HTTP/1.1 101 "));
-        assert!(events(&news).contains(&Event::Served { relay: pool[0], local, upstream: 0, stream: true }));
+        let actions = harness.actions();
+        assert_eq!(before_the_pair(&actions, local), header(Version::V1, Some(CLIENT)));
+        assert!(sent(&actions, pool[0]).starts_with("HTTP/1.1 101 "));
+        assert!(events(&actions).contains(&Event::Served {
+            relay: pool[0],
+            local,
+            upstream: 0,
+            stream: true
+        }));
     }
 }
 
@@ -144,12 +152,12 @@ fn a_stream_service_is_told_as_well() {
 fn a_client_that_has_ended_its_side_is_ended_behind_the_header() {
     let came = header(Version::V2, Some(CLIENT));
     let (mut harness, pool) = pool_of(with_stream(Version::V2));
-    harness.hears(pool[0], &[&came, UPGRADE].concat());
+    harness.receive(pool[0], &[&came, UPGRADE].concat());
     harness.call(|agent, now| agent.handle_end(pool[0], End::Clean, now));
     let (local, _) = reached(&mut harness);
-    assert!(!asked(&harness.news(), Output::CloseWrite { on: local }), "the header is queued");
+    assert!(!asked(&harness.actions(), Output::CloseWrite { on: local }), "the header is queued");
     harness.call(|agent, now| agent.handle_flushed(local, now));
-    assert!(asked(&harness.news(), Output::CloseWrite { on: local }));
+    assert!(asked(&harness.actions(), Output::CloseWrite { on: local }));
 }
 
 #[test]
@@ -160,14 +168,14 @@ fn a_header_that_is_none_ends_the_client() {
         [(too_long, "PROXY header too long"), (unknown, "PROXY header of an unknown version or command")];
     for (bytes, why) in cases {
         let (mut harness, pool) = pool_of(sending(Version::V2));
-        harness.hears(pool[0], &bytes);
-        let news = harness.news();
+        harness.receive(pool[0], &bytes);
+        let actions = harness.actions();
         assert!(
-            events(&news).contains(&Event::Dropped { on: pool[0], from: None, upstream: Some(0), why }),
-            "{news:?}"
+            events(&actions).contains(&Event::Dropped { on: pool[0], from: None, upstream: Some(0), why }),
+            "{actions:?}"
         );
-        assert!(asked(&news, Output::Close { on: pool[0], how: Close::Abort }));
-        assert!(dials(&news).iter().all(|(_, to)| *to == relay()));
+        assert!(asked(&actions, Output::Close { on: pool[0], how: Close::Abort }));
+        assert!(dials(&actions).iter().all(|(_, to)| *to == relay()));
     }
 }
 
@@ -177,31 +185,36 @@ fn a_header_that_never_ends_ends_the_client_after_ten_seconds() {
         config.send_proxy = Some(Version::V2);
         config.upstreams[0].pool = 1;
     }));
-    harness.hears(pool[0], SIGNATURE);
-    let (next, _) = one(&harness.news());
+    harness.receive(pool[0], SIGNATURE);
+    let (next, _) = one(&harness.actions());
     accept(&mut harness, next);
     harness.wait(Span::from_secs(10));
     let why = "the relay's PROXY header did not arrive in time";
-    let news = harness.news();
+    let actions = harness.actions();
     assert!(
-        events(&news).contains(&Event::Dropped { on: pool[0], from: None, upstream: Some(0), why }),
-        "{news:?}"
+        events(&actions).contains(&Event::Dropped { on: pool[0], from: None, upstream: Some(0), why }),
+        "{actions:?}"
     );
-    assert!(asked(&news, Output::Close { on: pool[0], how: Close::Abort }));
-    assert!(dials(&news).is_empty());
+    assert!(asked(&actions, Output::Close { on: pool[0], how: Close::Abort }));
+    assert!(dials(&actions).is_empty());
 }
 
 #[test]
 fn the_relay_may_go_away_within_the_header() {
     for (how, close) in [(End::Clean, Close::Linger), (End::Reset, Close::Abort)] {
         let (mut harness, pool) = pool_of(sending(Version::V2));
-        harness.hears(pool[0], &SIGNATURE[..5]);
-        harness.news();
+        harness.receive(pool[0], &SIGNATURE[..5]);
+        harness.actions();
         harness.call(|agent, now| agent.handle_end(pool[0], how, now));
-        let news = harness.news();
-        assert!(asked(&news, Output::Close { on: pool[0], how: close }));
+        let actions = harness.actions();
+        assert!(asked(&actions, Output::Close { on: pool[0], how: close }));
         let why = "the client went away before it was served";
-        assert!(events(&news).contains(&Event::Dropped { on: pool[0], from: None, upstream: Some(0), why }));
+        assert!(events(&actions).contains(&Event::Dropped {
+            on: pool[0],
+            from: None,
+            upstream: Some(0),
+            why
+        }));
     }
 }
 
@@ -209,5 +222,5 @@ fn the_relay_may_go_away_within_the_header() {
 fn without_it_a_header_is_the_client_s() {
     let (mut harness, pool) = pool_of(agent());
     let (local, _) = offer(&mut harness, pool[0], &[&header(Version::V2, Some(CLIENT)), GET].concat(), 0);
-    assert_eq!(before_the_pair(&harness.news(), local), b"");
+    assert_eq!(before_the_pair(&harness.actions(), local), b"");
 }

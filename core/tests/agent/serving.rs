@@ -4,35 +4,35 @@ use super::*;
 
 /// A client's bytes arrive on the first waiting connection. Returns the connection to the local service.
 fn take(harness: &mut Harness<Agent>, on: ConnId, bytes: &[u8], used: usize) -> ConnId {
-    harness.news();
-    assert_eq!(harness.hears(on, bytes), used);
-    let news = harness.news();
-    assert!(asked(&news, Output::Read { on, wanted: false }));
-    let local = dials(&news).into_iter().find(|(_, to)| *to != relay());
-    local.unwrap_or_else(|| panic!("no service dialled: {news:?}")).0
+    harness.actions();
+    assert_eq!(harness.receive(on, bytes), used);
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::Read { on, wanted: false }));
+    let local = dials(&actions).into_iter().find(|(_, to)| *to != relay());
+    local.unwrap_or_else(|| panic!("no service dialled: {actions:?}")).0
 }
 
 #[test]
 fn the_local_service_is_dialled_when_a_client_comes_and_not_before() {
     let (mut harness, pool) = pool_of(agent());
     let local = take(&mut harness, pool[0], b"G", 0);
-    assert_eq!(harness.hears(pool[0], GET), 0);
+    assert_eq!(harness.receive(pool[0], GET), 0);
     harness.call(|agent, now| agent.handle_connected(local, now));
-    let news = harness.news();
-    assert!(asked(&news, Output::UserTimeout { on: pool[0], after: None }));
-    assert!(asked(&news, Output::Pair { hidden: local, client: pool[0] }));
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::UserTimeout { on: pool[0], after: None }));
+    assert!(asked(&actions, Output::Pair { hidden: local, client: pool[0] }));
     let served = Event::Served { relay: pool[0], local, upstream: 0, stream: false };
-    assert!(events(&news).contains(&served));
+    assert!(events(&actions).contains(&served));
     assert_eq!(harness.machine.pairs(), 1);
 }
 
 #[test]
 fn bytes_behind_the_200_are_the_rendezvous_already() {
     let mut harness = agent();
-    let (on, _) = one(&harness.news());
+    let (on, _) = one(&harness.actions());
     harness.call(|agent, now| agent.handle_connected(on, now));
-    assert_eq!(harness.hears(on, &[OK, GET].concat()), OK.len());
-    let dials = dials(&harness.news());
+    assert_eq!(harness.receive(on, &[OK, GET].concat()), OK.len());
+    let dials = dials(&harness.actions());
     assert!(dials.iter().any(|(_, to)| *to == service()));
     assert_eq!(dials.iter().filter(|(_, to)| *to == relay()).count(), 4);
 }
@@ -42,15 +42,15 @@ fn a_service_that_is_down_is_a_502() {
     let (mut harness, pool) = pool_of(agent());
     let local = take(&mut harness, pool[0], GET, 0);
     harness.call(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
-    let news = harness.news();
-    let text = sent(&news, pool[0]);
+    let actions = harness.actions();
+    let text = sent(&actions, pool[0]);
     assert!(text.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{text}");
     assert!(text.contains("\r\nConnection: close\r\n"));
     assert!(text.contains(r#"{"error":{"permanent":false,"diagnostic":"#));
-    assert!(asked(&news, Output::Close { on: pool[0], how: Close::Linger }));
+    assert!(asked(&actions, Output::Close { on: pool[0], how: Close::Linger }));
     let (what, why) = (Target::Service(0), DialFailure::Refused);
-    assert!(events(&news).contains(&Event::DialFailed { on: local, what, why, again: None }));
-    assert!(dials(&news).is_empty(), "the failure is not the relay's");
+    assert!(events(&actions).contains(&Event::DialFailed { on: local, what, why, again: None }));
+    assert!(dials(&actions).is_empty(), "the failure is not the relay's");
 }
 
 #[test]
@@ -59,13 +59,13 @@ fn a_client_of_an_agent_without_an_http_service_gets_502_and_nothing_is_dialled(
         config.upstreams[0].service = None;
         config.upstreams[0].stream = Some(service().into());
     }));
-    harness.hears(pool[0], GET);
-    let news = harness.news();
-    let text = sent(&news, pool[0]);
+    harness.receive(pool[0], GET);
+    let actions = harness.actions();
+    let text = sent(&actions, pool[0]);
     assert!(text.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{text}");
     assert!(text.contains("no HTTP service"), "{text}");
-    assert!(asked(&news, Output::Close { on: pool[0], how: Close::Linger }));
-    assert!(!dials(&news).iter().any(|(_, to)| *to == service()));
+    assert!(asked(&actions, Output::Close { on: pool[0], how: Close::Linger }));
+    assert!(!dials(&actions).iter().any(|(_, to)| *to == service()));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_service_that_does_not_answer_is_a_502_after_ten_seconds_and_a_head_request_
     let (mut harness, pool) = pool_of(agent_with(|config| config.upstreams[0].pool = 1));
     take(&mut harness, pool[0], b"HEAD / HTTP/1.1\r\nHost: hidden\r\n\r\n", 0);
     harness.wait(Span::from_secs(10));
-    let text = sent(&harness.news(), pool[0]);
+    let text = sent(&harness.actions(), pool[0]);
     assert!(text.starts_with("HTTP/1.1 502 Bad Gateway\r\n") && text.ends_with("\r\n\r\n"), "{text}");
 }
 
@@ -82,18 +82,18 @@ fn a_head_request_is_known_however_it_is_cut() {
     const HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nHost: hidden\r\n\r\n";
     for first in 1..=HEAD.len() {
         let (mut harness, pool) = pool_of(agent());
-        harness.news();
-        assert_eq!(harness.hears(pool[0], &HEAD[..first]), 0);
-        let mut news = harness.news();
-        assert!(dials(&news).iter().any(|(_, to)| *to == relay()), "the next one is opened at once");
-        if !dials(&news).iter().any(|(_, to)| *to == service()) {
+        harness.actions();
+        assert_eq!(harness.receive(pool[0], &HEAD[..first]), 0);
+        let mut actions = harness.actions();
+        assert!(dials(&actions).iter().any(|(_, to)| *to == relay()), "the next one is opened at once");
+        if !dials(&actions).iter().any(|(_, to)| *to == service()) {
             assert!(first < 5, "{first}");
-            harness.hears(pool[0], HEAD);
-            news = harness.news();
+            harness.receive(pool[0], HEAD);
+            actions = harness.actions();
         }
-        let local = dials(&news).into_iter().find(|(_, to)| *to == service()).unwrap().0;
+        let local = dials(&actions).into_iter().find(|(_, to)| *to == service()).unwrap().0;
         harness.call(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
-        let text = sent(&harness.news(), pool[0]);
+        let text = sent(&harness.actions(), pool[0]);
         assert!(text.starts_with("HTTP/1.1 502 ") && text.ends_with("\r\n\r\n"), "{first}: {text}");
     }
 }
@@ -101,11 +101,11 @@ fn a_head_request_is_known_however_it_is_cut() {
 #[test]
 fn what_may_become_a_head_request_is_waited_for_ten_seconds() {
     let (mut harness, pool) = pool_of(agent_with(|config| config.upstreams[0].pool = 1));
-    harness.hears(pool[0], b"HEAD");
-    let (next, _) = one(&harness.news());
+    harness.receive(pool[0], b"HEAD");
+    let (next, _) = one(&harness.actions());
     accept(&mut harness, next);
     harness.wait(Span::from_secs(10));
-    assert_eq!(one(&harness.news()).1, service());
+    assert_eq!(one(&harness.actions()).1, service());
 }
 
 #[test]
@@ -113,20 +113,20 @@ fn a_service_with_two_addresses_is_reached_at_the_second() {
     let (mut harness, pool) = pool_of(agent_with(|config| {
         config.upstreams[0].service = Some(HostPort { host: Host::Name("localhost".into()), port: 8080 });
     }));
-    harness.hears(pool[0], GET);
-    let on = harness.news().iter().find_map(|did| match did {
+    harness.receive(pool[0], GET);
+    let on = harness.actions().iter().find_map(|did| match did {
         Done::Asked(Output::Resolve { on, .. }) => Some(*on),
         _ => None,
     });
     let local = on.unwrap();
     harness.call(|agent, now| agent.handle_resolved(local, &[address(8, 8080), address(9, 8080)], now));
-    let (local, to) = one(&harness.news());
+    let (local, to) = one(&harness.actions());
     assert_eq!(to, address(8, 8080));
     harness.call(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
-    let (local, to) = one(&harness.news());
+    let (local, to) = one(&harness.actions());
     assert_eq!(to, address(9, 8080));
     harness.call(|agent, now| agent.handle_connected(local, now));
-    assert!(asked(&harness.news(), Output::Pair { hidden: local, client: pool[0] }));
+    assert!(asked(&harness.actions(), Output::Pair { hidden: local, client: pool[0] }));
 }
 
 #[test]
@@ -134,9 +134,9 @@ fn a_client_that_goes_away_takes_the_dial_with_it() {
     let (mut harness, pool) = pool_of(agent());
     let local = take(&mut harness, pool[0], GET, 0);
     harness.call(|agent, now| agent.handle_end(pool[0], End::Reset, now));
-    let news = harness.news();
-    assert!(asked(&news, Output::Close { on: local, how: Close::Abort }));
-    assert!(asked(&news, Output::Close { on: pool[0], how: Close::Abort }));
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::Close { on: local, how: Close::Abort }));
+    assert!(asked(&actions, Output::Close { on: pool[0], how: Close::Abort }));
 }
 
 #[test]
@@ -145,16 +145,16 @@ fn a_half_close_of_either_side_is_passed_on() {
     let (client, local) = (pool[0], take(&mut harness, pool[0], GET, 0));
     harness.call(|agent, now| agent.handle_connected(local, now));
     harness.call(|agent, now| agent.handle_moved(client, 30, 0, now));
-    harness.news();
+    harness.actions();
     harness.call(|agent, now| agent.handle_end(client, End::Clean, now));
-    assert!(asked(&harness.news(), Output::CloseWrite { on: local }));
+    assert!(asked(&harness.actions(), Output::CloseWrite { on: local }));
     harness.call(|agent, now| agent.handle_moved(local, 100, 0, now));
     harness.call(|agent, now| agent.handle_end(local, End::Clean, now));
-    let news = harness.news();
-    assert!(asked(&news, Output::Close { on: client, how: Close::Linger }));
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::Close { on: client, how: Close::Linger }));
     let ended =
         |event: &Event| matches!(event, Event::PairEnded { id: ID, from_client: 30, from_hidden: 100, .. });
-    assert!(events(&news).iter().any(ended), "{news:?}");
+    assert!(events(&actions).iter().any(ended), "{actions:?}");
     assert_eq!(harness.machine.pairs(), 0);
 }
 
@@ -170,17 +170,17 @@ mod stream {
         let (mut harness, pool) = pool_of(agent_with(with_stream));
         let on = pool[0];
         let bytes = [UPGRADE, b"SSH-2.0-x\r\n"].concat();
-        harness.hears(on, &bytes[..20]);
-        assert!(dials(&harness.news()).iter().all(|(_, to)| *to == relay()));
-        assert_eq!(harness.hears(on, &bytes), UPGRADE.len());
-        let (local, to) = one(&harness.news());
+        harness.receive(on, &bytes[..20]);
+        assert!(dials(&harness.actions()).iter().all(|(_, to)| *to == relay()));
+        assert_eq!(harness.receive(on, &bytes), UPGRADE.len());
+        let (local, to) = one(&harness.actions());
         assert_eq!(to, ssh());
-        assert_eq!(sent(&harness.news(), on), "");
+        assert_eq!(sent(&harness.actions(), on), "");
         harness.call(|agent, now| agent.handle_connected(local, now));
-        let news = harness.news();
-        assert!(sent(&news, on).starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
-        assert!(asked(&news, Output::Pair { hidden: local, client: on }));
-        assert!(events(&news).contains(&Event::Served { relay: on, local, upstream: 0, stream: true }));
+        let actions = harness.actions();
+        assert!(sent(&actions, on).starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
+        assert!(asked(&actions, Output::Pair { hidden: local, client: on }));
+        assert!(events(&actions).contains(&Event::Served { relay: on, local, upstream: 0, stream: true }));
     }
 
     #[test]
@@ -188,10 +188,10 @@ mod stream {
         let (mut harness, pool) = pool_of(agent_with(with_stream));
         let local = take(&mut harness, pool[0], UPGRADE, UPGRADE.len());
         harness.call(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
-        let news = harness.news();
-        assert!(sent(&news, pool[0]).starts_with("HTTP/1.1 502 "));
+        let actions = harness.actions();
+        assert!(sent(&actions, pool[0]).starts_with("HTTP/1.1 502 "));
         let (what, why) = (Target::Stream(0), DialFailure::Refused);
-        assert!(events(&news).contains(&Event::DialFailed { on: local, what, why, again: None }));
+        assert!(events(&actions).contains(&Event::DialFailed { on: local, what, why, again: None }));
     }
 
     #[test]
@@ -211,11 +211,11 @@ mod stream {
             with_stream(config);
             config.upstreams[0].pool = 1;
         }));
-        assert_eq!(harness.hears(pool[0], b"GET / HT"), 0);
-        let (next, _) = one(&harness.news());
+        assert_eq!(harness.receive(pool[0], b"GET / HT"), 0);
+        let (next, _) = one(&harness.actions());
         accept(&mut harness, next);
         harness.wait(Span::from_secs(10));
-        assert_eq!(one(&harness.news()).1, service());
+        assert_eq!(one(&harness.actions()).1, service());
     }
 
     #[test]
@@ -239,40 +239,40 @@ struct Flood {
 impl Flood {
     fn new(harness: Harness<Agent>) -> Self {
         let mut flood = Self { harness, opened: std::collections::VecDeque::new(), other: None };
-        flood.news();
+        flood.actions();
         flood
     }
 
     /// The outputs since the last call; connections to the relay must be accepted.
-    fn news(&mut self) -> Vec<Done> {
-        let news = self.harness.news();
-        for (on, to) in dials(&news) {
+    fn actions(&mut self) -> Vec<Done> {
+        let actions = self.harness.actions();
+        for (on, to) in dials(&actions) {
             match to.port() {
                 80 => self.opened.push_back(on),
                 8443 => self.other = Some(on),
                 _ => {}
             }
         }
-        news
+        actions
     }
 
     /// A client comes, if necessary after the agent's delay. Returns its connection, and the agent's outputs.
     fn bring(&mut self, bytes: &[u8]) -> (ConnId, Vec<Done>) {
         if self.opened.is_empty() {
             self.harness.wait(PAUSE_MAX);
-            self.news();
+            self.actions();
         }
         let on = self.opened.pop_front().expect("the agent opens connections as they are taken");
         accept(&mut self.harness, on);
-        self.news();
-        self.harness.hears(on, bytes);
-        (on, self.news())
+        self.actions();
+        self.harness.receive(on, bytes);
+        (on, self.actions())
     }
 }
 
 /// The connection on which a local service is dialled.
-fn service_dial(news: &[Done]) -> Option<ConnId> {
-    dials(news).into_iter().find(|(_, to)| *to == service() || *to == ssh()).map(|(on, _)| on)
+fn service_dial(actions: &[Done]) -> Option<ConnId> {
+    dials(actions).into_iter().find(|(_, to)| *to == service() || *to == ssh()).map(|(on, _)| on)
 }
 
 #[test]
@@ -280,18 +280,18 @@ fn clients_above_an_upstream_s_limit_get_503_with_the_reason() {
     let mut flood = Flood::new(agent_with(|config| config.service_connections_max = 10));
     let mut locals = Vec::new();
     for _ in 0..20 {
-        let (on, news) = flood.bring(GET);
-        if let Some(local) = service_dial(&news) {
+        let (on, actions) = flood.bring(GET);
+        if let Some(local) = service_dial(&actions) {
             locals.push((on, local));
             continue;
         }
         assert_eq!(locals.len(), 5, "two connections for each client");
-        let text = sent(&news, on);
+        let text = sent(&actions, on);
         assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{text}");
         assert!(text.contains("\r\nRetry-After: ") && text.contains("as many clients"), "{text}");
-        assert!(asked(&news, Output::Close { on, how: Close::Linger }));
+        assert!(asked(&actions, Output::Close { on, how: Close::Linger }));
         let why = "the hidden server's agent serves as many clients as it can";
-        assert!(events(&news).contains(&Event::ClientRefused { on, from: None, id: ID, why }));
+        assert!(events(&actions).contains(&Event::ClientRefused { on, from: None, id: ID, why }));
     }
     // Both the end of a pair and a failed service free capacity.
     let (on, local) = locals[0];
@@ -318,23 +318,23 @@ fn the_clients_of_one_upstream_leave_those_of_another_alone() {
     assert_eq!(served, 50);
     let other = other.expect("the second upstream's connection");
     accept(&mut flood.harness, other);
-    flood.news();
-    flood.harness.hears(other, GET);
-    assert!(service_dial(&flood.news()).is_some());
+    flood.actions();
+    flood.harness.receive(other, GET);
+    assert!(service_dial(&flood.actions()).is_some());
 }
 
 #[test]
 fn a_burst_of_clients_is_served_without_delay_however_short_their_requests_are() {
     let mut flood = Flood::new(agent());
     for _ in 0..2_000 {
-        let (on, news) = flood.bring(GET);
-        let local = service_dial(&news).expect("dialled at once");
+        let (on, actions) = flood.bring(GET);
+        let local = service_dial(&actions).expect("dialled at once");
         flood.harness.call(|agent, now| agent.handle_connected(local, now));
         flood.harness.call(|agent, now| agent.handle_moved(on, 30, 0, now));
         flood.harness.call(|agent, now| agent.handle_moved(local, 100, 0, now));
         flood.harness.call(|agent, now| agent.handle_end(local, End::Clean, now));
         flood.harness.call(|agent, now| agent.handle_end(on, End::Clean, now));
-        flood.news();
+        flood.actions();
     }
     assert_eq!(flood.harness.machine.pairs(), 0);
 }
@@ -344,6 +344,6 @@ fn an_agent_without_descriptors_answers_503_and_not_that_the_service_is_down() {
     let (mut harness, pool) = pool_of(agent());
     let local = take(&mut harness, pool[0], GET, 0);
     harness.call(|agent, now| agent.handle_dial_failed(local, DialFailure::Local, now));
-    let text = sent(&harness.news(), pool[0]);
+    let text = sent(&harness.actions(), pool[0]);
     assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("descriptors"), "{text}");
 }

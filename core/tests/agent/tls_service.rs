@@ -14,9 +14,9 @@ fn with_tls(config: &mut Config) {
 
 /// A client came, and the connection to the service is established.
 fn met(harness: &mut Harness<Agent>, pool: &[ConnId], request: &[u8]) -> (ConnId, ConnId) {
-    harness.news();
-    harness.hears(pool[0], request);
-    let local = dials(&harness.news()).into_iter().find(|(_, to)| *to == service()).unwrap().0;
+    harness.actions();
+    harness.receive(pool[0], request);
+    let local = dials(&harness.actions()).into_iter().find(|(_, to)| *to == service()).unwrap().0;
     harness.call(|agent, now| agent.handle_connected(local, now));
     (pool[0], local)
 }
@@ -29,11 +29,11 @@ fn start_tls(on: ConnId) -> Output {
 fn the_pair_begins_behind_the_handshake() {
     let (mut harness, pool) = pool_of(agent_with(with_tls));
     let (relay, local) = met(&mut harness, &pool, GET);
-    let news = harness.news();
+    let actions = harness.actions();
     let pair = Output::Pair { hidden: local, client: relay };
-    assert!(asked(&news, start_tls(local)) && !asked(&news, pair.clone()), "{news:?}");
+    assert!(asked(&actions, start_tls(local)) && !asked(&actions, pair.clone()), "{actions:?}");
     harness.call(|agent, now| agent.handle_secured(local, Secured::default(), now));
-    assert!(asked(&harness.news(), pair));
+    assert!(asked(&harness.actions(), pair));
 }
 
 #[test]
@@ -41,13 +41,13 @@ fn a_failed_handshake_is_502_and_says_why() {
     for why in [TlsFailure::Certificate, TlsFailure::Ended, TlsFailure::Protocol] {
         let (mut harness, pool) = pool_of(agent_with(with_tls));
         let (relay, local) = met(&mut harness, &pool, GET);
-        harness.news();
+        harness.actions();
         harness.call(|agent, now| agent.handle_tls_failed(local, why, now));
-        let news = harness.news();
-        assert!(sent(&news, relay).starts_with("HTTP/1.1 502 "), "{news:?}");
-        assert!(events(&news).contains(&Event::ServiceTlsFailed { on: local, upstream: 0, why }));
-        assert!(asked(&news, Output::Close { on: local, how: Close::Abort }));
-        assert!(asked(&news, Output::Close { on: relay, how: Close::Linger }));
+        let actions = harness.actions();
+        assert!(sent(&actions, relay).starts_with("HTTP/1.1 502 "), "{actions:?}");
+        assert!(events(&actions).contains(&Event::ServiceTlsFailed { on: local, upstream: 0, why }));
+        assert!(asked(&actions, Output::Close { on: local, how: Close::Abort }));
+        assert!(asked(&actions, Output::Close { on: relay, how: Close::Linger }));
         assert_eq!(harness.machine.waiting(0), 3, "the relay has done nothing wrong");
     }
 }
@@ -61,7 +61,7 @@ fn a_handshake_that_ends_or_takes_too_long_is_502() {
             Some(how) => harness.call(|agent, now| agent.handle_end(local, how, now)),
             None => harness.wait(Span::from_secs(10)),
         }
-        assert!(sent(&harness.news(), relay).starts_with("HTTP/1.1 502 "), "{how:?}");
+        assert!(sent(&harness.actions(), relay).starts_with("HTTP/1.1 502 "), "{how:?}");
     }
 }
 
@@ -72,15 +72,15 @@ fn the_proxy_header_is_sent_in_clear_before_the_handshake() {
         config.send_proxy = Some(Version::V1);
     }));
     let (relay, local) = met(&mut harness, &pool, GET);
-    let news = harness.news();
-    assert_eq!(sent(&news, local), "PROXY UNKNOWN\r\n");
-    assert!(!asked(&news, start_tls(local)), "it is not in the socket yet");
+    let actions = harness.actions();
+    assert_eq!(sent(&actions, local), "PROXY UNKNOWN\r\n");
+    assert!(!asked(&actions, start_tls(local)), "it is not in the socket yet");
     harness.call(|agent, now| agent.handle_flushed(local, now));
-    assert!(asked(&harness.news(), start_tls(local)));
+    assert!(asked(&harness.actions(), start_tls(local)));
     harness.call(|agent, now| agent.handle_secured(local, Secured::default(), now));
-    let news = harness.news();
-    assert_eq!(sent(&news, local), "", "it is sent once");
-    assert!(asked(&news, Output::Pair { hidden: local, client: relay }));
+    let actions = harness.actions();
+    assert_eq!(sent(&actions, local), "", "it is sent once");
+    assert!(asked(&actions, Output::Pair { hidden: local, client: relay }));
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_client_that_goes_away_in_the_handshake_ends_it() {
     let (mut harness, pool) = pool_of(agent_with(with_tls));
     let (relay, local) = met(&mut harness, &pool, GET);
     harness.call(|agent, now| agent.handle_end(relay, End::Reset, now));
-    assert!(asked(&harness.news(), Output::Close { on: local, how: Close::Abort }));
+    assert!(asked(&harness.actions(), Output::Close { on: local, how: Close::Abort }));
 }
 
 #[test]
@@ -97,8 +97,8 @@ fn a_stream_service_beside_it_stays_in_clear() {
         with_tls(config);
         config.upstreams[0].stream = Some(ssh().into());
     }));
-    harness.hears(pool[0], UPGRADE);
-    let local = dials(&harness.news()).into_iter().find(|(_, to)| *to == ssh()).unwrap().0;
+    harness.receive(pool[0], UPGRADE);
+    let local = dials(&harness.actions()).into_iter().find(|(_, to)| *to == ssh()).unwrap().0;
     harness.call(|agent, now| agent.handle_connected(local, now));
-    assert!(asked(&harness.news(), Output::Pair { hidden: local, client: pool[0] }));
+    assert!(asked(&harness.actions(), Output::Pair { hidden: local, client: pool[0] }));
 }

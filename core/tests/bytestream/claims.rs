@@ -11,7 +11,7 @@ use crate::{THIRD, claim, clear, error, stanza};
 impl Harness<Entity> {
     /// A peer that offers nothing, so that we make an offer and wait for its claim.
     fn listens_for(&mut self, who: &str) {
-        self.hears_of(stanza(
+        self.deliver(stanza(
             who,
             "pf2",
             Query::Offer { sid: Some(crate::sid("s")), connections: vec![], malformed: 0 },
@@ -23,7 +23,7 @@ impl Harness<Entity> {
 
     /// A claim of the stream of such a peer, with this id. Returns the answers that come at once.
     fn claims_of(&mut self, who: &str, id: &str, port: u16) -> Vec<Stanza> {
-        self.hears_of(stanza(who, id, claim("s", &format!("10.0.0.1:{port}"))));
+        self.deliver(stanza(who, id, claim("s", &format!("10.0.0.1:{port}"))));
         self.stanzas()
     }
 }

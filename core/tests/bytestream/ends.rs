@@ -70,7 +70,7 @@ impl Harness<Entity> {
         events.filter(|it| !matches!(it, StreamEvent::Dialled { .. })).collect()
     }
 
-    pub(crate) fn hears_of(&mut self, stanza: Stanza) {
+    pub(crate) fn deliver(&mut self, stanza: Stanza) {
         self.call(|entity, now| entity.handle_stanza(stanza, now));
     }
 
@@ -84,7 +84,7 @@ impl Harness<Entity> {
 
     #[track_caller]
     pub(crate) fn one_dial(&mut self) -> (ConnId, String) {
-        let dials = dials(&self.news());
+        let dials = dials(&self.actions());
         assert_eq!(dials.len(), 1, "{dials:?}");
         (dials[0].0, dials[0].1.to_string())
     }
@@ -115,7 +115,7 @@ impl Harness<Entity> {
 
     /// The peer's answer to an offer.
     pub(crate) fn answers(&mut self, offer: &Offer, query: Query) {
-        self.hears_of(Stanza { peer: jid(PEER), id: offer.id.clone(), query });
+        self.deliver(Stanza { peer: jid(PEER), id: offer.id.clone(), query });
     }
 
     /// PF5.
@@ -127,13 +127,13 @@ impl Harness<Entity> {
     /// PF4.
     pub(crate) fn is_claimed(&mut self, offer: &Offer, endpoint: &str) {
         let query = Query::Claim { sid: Some(offer.sid.clone()), endpoint: Some(at(endpoint)) };
-        self.hears_of(stanza(PEER, "pf4", query));
+        self.deliver(stanza(PEER, "pf4", query));
     }
 
     /// PF2 of the peer, with the id `pf2`.
     pub(crate) fn is_offered(&mut self, stream: &str, connections: Vec<Connection>) {
         let query = Query::Offer { sid: Some(sid(stream)), connections, malformed: 0 };
-        self.hears_of(stanza(PEER, "pf2", query));
+        self.deliver(stanza(PEER, "pf2", query));
     }
 
     #[track_caller]
@@ -158,7 +158,7 @@ impl Harness<Entity> {
 
     /// Whether the news contain this.
     pub(crate) fn asked(&mut self, output: Output) -> bool {
-        self.news().contains(&Done::Asked(output))
+        self.actions().contains(&Done::Asked(output))
     }
 }
 

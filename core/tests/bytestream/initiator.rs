@@ -66,7 +66,7 @@ fn i0_a1_1_nothing_to_offer_is_offered() {
 fn i1_accept_is_kept_unread_for_30_s() {
     let mut harness = entity();
     harness.begin();
-    harness.news();
+    harness.actions();
     let on = harness.accept("10.0.0.2:1001");
     assert!(harness.asked(Output::Read { on, wanted: false }));
     harness.wait(Span::from_secs(29));
@@ -83,7 +83,7 @@ fn i1_pf6_the_claim_is_answered_and_nothing_relayed_before_pf5() {
     harness.is_claimed(&offer, "10.0.0.1:1001");
     assert_eq!(harness.stanzas(), [clear(PEER, "pf4")]);
     harness.assert_waits();
-    assert_eq!(dials(&harness.news()), []);
+    assert_eq!(dials(&harness.actions()), []);
     harness.is_used(&offer, ME);
     harness.assert_clear(on);
 }
@@ -133,9 +133,9 @@ fn i1_a_claim_with_a_wrong_stream_id_or_a_wrong_jid_is_404() {
     let offer = harness.begin();
     harness.accept("10.0.0.2:1001");
     let endpoint = Some(at("10.0.0.1:1001"));
-    harness.hears_of(stanza(PEER, "x", Query::Claim { sid: Some(crate::sid("wrong")), endpoint }));
+    harness.deliver(stanza(PEER, "x", Query::Claim { sid: Some(crate::sid("wrong")), endpoint }));
     assert_eq!(harness.stanzas(), [error(PEER, "x", Condition::NotFound404)]);
-    harness.hears_of(stanza(THIRD, "x", Query::Claim { sid: Some(offer.sid), endpoint }));
+    harness.deliver(stanza(THIRD, "x", Query::Claim { sid: Some(offer.sid), endpoint }));
     assert_eq!(harness.stanzas(), [error(THIRD, "x", Condition::NotFound404)]);
     harness.assert_waits();
 }
@@ -156,8 +156,8 @@ fn i2_a_second_claim_is_404() {
 fn a_claim_without_stream_id_or_endpoint_is_400() {
     let mut harness = entity();
     let offer = harness.begin();
-    harness.hears_of(stanza(PEER, "x", Query::Claim { sid: Some(offer.sid), endpoint: None }));
-    harness.hears_of(stanza(PEER, "y", Query::Claim { sid: None, endpoint: Some(at("10.0.0.1:1001")) }));
+    harness.deliver(stanza(PEER, "x", Query::Claim { sid: Some(offer.sid), endpoint: None }));
+    harness.deliver(stanza(PEER, "y", Query::Claim { sid: None, endpoint: Some(at("10.0.0.1:1001")) }));
     let bad = |id| error(PEER, id, Condition::BadRequest400);
     assert_eq!(harness.stanzas(), [bad("x"), bad("y")]);
 }
@@ -168,9 +168,9 @@ fn i1_a6_3_a_proxy_is_named_so_nobody_listens_and_its_addresses_are_dialled_in_o
     let offer = harness.begin();
     let unclaimed = harness.accept("10.0.0.2:1001");
     harness.is_used(&offer, PROXY);
-    let news = harness.news();
-    assert!(asked(&news, Output::Close { on: unclaimed, how: Close::Abort }));
-    let first = dials(&news)[0];
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::Close { on: unclaimed, how: Close::Abort }));
+    let first = dials(&actions)[0];
     assert_eq!(first.1, at("10.0.0.9:4000"));
     harness.refused(first.0);
     assert_eq!(harness.one_dial().1, "10.0.1.9:4000");
@@ -182,9 +182,9 @@ fn i1_a6_3_a_proxy_is_named_so_nobody_listens_and_its_addresses_are_dialled_in_o
 fn i4_a_dial_may_take_10_s() {
     let (mut harness, _, on) = following();
     assert_eq!(harness.wait_for_deadline(), Span::from_secs(10));
-    let news = harness.news();
-    assert!(asked(&news, Output::Close { on, how: Close::Abort }));
-    assert_eq!(dials(&news)[0].1, at("10.0.1.9:4000"));
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::Close { on, how: Close::Abort }));
+    assert_eq!(dials(&actions)[0].1, at("10.0.1.9:4000"));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn i4_a6_4_claims_the_address_dialled_with_its_own_port() {
 #[test]
 fn i4_a6_8_the_result_of_the_proxy_is_clear_to_send() {
     let (mut harness, on, claim) = claiming();
-    harness.hears_of(Stanza { peer: jid(PROXY), id: claim.id, query: Query::CLEAR });
+    harness.deliver(Stanza { peer: jid(PROXY), id: claim.id, query: Query::CLEAR });
     harness.assert_clear(on);
     assert_eq!(harness.one_dial().1, SERVICE);
 }
@@ -207,15 +207,15 @@ fn i4_a6_8_the_result_of_the_proxy_is_clear_to_send() {
 #[test]
 fn i4_an_answer_of_somebody_else_or_with_another_id_is_none() {
     let (mut harness, _, claim) = claiming();
-    harness.hears_of(Stanza { peer: jid(PEER), id: claim.id, query: Query::CLEAR });
-    harness.hears_of(clear(PROXY, "guessed"));
+    harness.deliver(Stanza { peer: jid(PEER), id: claim.id, query: Query::CLEAR });
+    harness.deliver(clear(PROXY, "guessed"));
     harness.assert_waits();
 }
 
 #[test]
 fn i4_an_error_of_the_proxy_fails() {
     let (mut harness, on, claim) = claiming();
-    harness.hears_of(Stanza { peer: jid(PROXY), id: claim.id, query: Query::Error(Condition::Timeout504) });
+    harness.deliver(Stanza { peer: jid(PROXY), id: claim.id, query: Query::Error(Condition::Timeout504) });
     assert!(harness.asked(Output::Close { on, how: Close::Abort }));
     harness.assert_failed(Failure::Disowned(Condition::Timeout504));
 }
@@ -241,7 +241,7 @@ fn i4_a_clean_end_is_the_half_close_of_a_target_that_is_clear_before_us() {
     let (mut harness, on, claim) = claiming();
     harness.call(|entity, now| entity.handle_end(on, End::Clean, now));
     harness.assert_waits();
-    harness.hears_of(Stanza { peer: jid(PROXY), id: claim.id, query: Query::CLEAR });
+    harness.deliver(Stanza { peer: jid(PROXY), id: claim.id, query: Query::CLEAR });
     harness.assert_clear(on);
 }
 
@@ -337,14 +337,14 @@ fn i1_60_s_without_an_answer_fail() {
 #[test]
 fn i5_a1_3_a2_2_an_offer_with_the_same_stream_id_makes_a_target_of_it() {
     let (mut harness, offer) = refused();
-    harness.news();
+    harness.actions();
     harness.is_offered(offer.sid.as_str(), vec![connection(PEER, "10.0.0.2:7000")]);
     let (on, to) = harness.one_dial();
     assert_eq!(to, "10.0.0.2:7000");
     harness.connected(on, "10.0.0.1:3333");
     let [claim, used] = &harness.stanzas()[..] else { panic!("both at once") };
     assert_eq!((&claim.peer, &used.peer), (&jid(PEER), &jid(PEER)));
-    harness.hears_of(Stanza { peer: jid(PEER), id: claim.id.clone(), query: Query::CLEAR });
+    harness.deliver(Stanza { peer: jid(PEER), id: claim.id.clone(), query: Query::CLEAR });
     harness.assert_clear(on);
 }
 
@@ -366,7 +366,7 @@ fn i5_10_s_without_an_offer_fail_with_what_the_peer_said() {
 #[test]
 fn i5_an_offer_with_another_stream_id_is_another_stream() {
     let (mut harness, _) = refused();
-    harness.news();
+    harness.actions();
     harness.is_offered("other", vec![connection(PEER, "10.0.0.2:7000")]);
     assert_eq!(harness.events(), [StreamEvent::Failed { peer: jid(PEER), why: Failure::Replaced }]);
     assert_eq!(harness.one_dial().1, "10.0.0.2:7000");
@@ -439,9 +439,9 @@ fn pf5_without_an_id_is_known_by_its_sender_and_the_stream_id() {
         let used = Query::Result { sid: Some(offer.sid.clone()), connection: Some(jid(ME)) };
         if is_claimed_first {
             harness.is_claimed(&offer, "10.0.0.1:1001");
-            harness.hears_of(stanza(PEER, id, used));
+            harness.deliver(stanza(PEER, id, used));
         } else {
-            harness.hears_of(stanza(PEER, id, used));
+            harness.deliver(stanza(PEER, id, used));
             harness.is_claimed(&offer, "10.0.0.1:1001");
         }
         harness.assert_clear(on);
@@ -449,9 +449,9 @@ fn pf5_without_an_id_is_known_by_its_sender_and_the_stream_id() {
     let mut harness = entity();
     let offer = harness.begin();
     let used = Query::Result { sid: Some(offer.sid), connection: Some(jid(PROXY)) };
-    harness.hears_of(without_id(PEER, used.clone()));
+    harness.deliver(without_id(PEER, used.clone()));
     assert_eq!(harness.one_dial().1, "10.0.0.9:4000");
-    harness.hears_of(without_id(PEER, used));
+    harness.deliver(without_id(PEER, used));
     harness.assert_waits();
 }
 
@@ -460,28 +460,28 @@ fn pf5_of_another_sender_or_with_another_stream_id_is_none() {
     let mut harness = entity();
     let offer = harness.begin();
     let used = |sid| Query::Result { sid: Some(sid), connection: Some(jid(PROXY)) };
-    harness.hears_of(without_id(THIRD, used(offer.sid)));
-    harness.hears_of(without_id(PEER, used(crate::sid("another"))));
-    harness.hears_of(without_id(PEER, Query::CLEAR));
-    assert_eq!(dials(&harness.news()), []);
+    harness.deliver(without_id(THIRD, used(offer.sid)));
+    harness.deliver(without_id(PEER, used(crate::sid("another"))));
+    harness.deliver(without_id(PEER, Query::CLEAR));
+    assert_eq!(dials(&harness.actions()), []);
     harness.assert_waits();
 }
 
 #[test]
 fn a6_8_without_an_id_is_for_the_one_claim_of_its_sender() {
     let (mut harness, on, _) = claiming();
-    harness.hears_of(without_id(PEER, Query::CLEAR));
+    harness.deliver(without_id(PEER, Query::CLEAR));
     harness.assert_waits();
-    harness.hears_of(without_id(PROXY, Query::CLEAR));
+    harness.deliver(without_id(PROXY, Query::CLEAR));
     harness.assert_clear(on);
 }
 
 #[test]
 fn an_error_without_an_id_is_for_the_one_question_of_its_sender() {
     let (mut harness, _, _) = claiming();
-    harness.hears_of(without_id(PEER, Query::Error(Condition::NotFound404)));
+    harness.deliver(without_id(PEER, Query::Error(Condition::NotFound404)));
     harness.assert_waits();
-    harness.hears_of(without_id(PROXY, Query::Error(Condition::Timeout504)));
+    harness.deliver(without_id(PROXY, Query::Error(Condition::Timeout504)));
     harness.assert_failed(Failure::Disowned(Condition::Timeout504));
 }
 

@@ -136,12 +136,12 @@ impl Harness<Proxy> {
         self.call(|proxy, now| proxy.handle_open(Listener(0), at(from), now))
     }
 
-    fn hear(&mut self, stanza: Stanza) {
+    fn deliver(&mut self, stanza: Stanza) {
         self.call(|proxy, now| proxy.handle_stanza(stanza, now));
     }
 
     /// The stanzas of the proxy since the last call.
-    fn said(&mut self) -> Vec<Stanza> {
+    fn sent_stanzas(&mut self) -> Vec<Stanza> {
         std::iter::from_fn(|| self.machine.poll_stanza()).collect()
     }
 
@@ -151,7 +151,7 @@ impl Harness<Proxy> {
 
     /// A claim from this JID, with this id, on the stream `s`.
     fn claims(&mut self, who: &str, id: &str, endpoint: &str) {
-        self.hear(stanza(who, id, claim("s", endpoint)));
+        self.deliver(stanza(who, id, claim("s", endpoint)));
     }
 
     /// The target's socket, claimed.
@@ -167,23 +167,23 @@ impl Harness<Proxy> {
         let first = self.claimed();
         let second = self.accept("10.0.0.3:1002");
         self.claims(INITIATOR, "i", "10.0.0.1:1002");
-        assert_eq!(self.said(), [clear(TARGET, "t"), clear(INITIATOR, "i")]);
+        assert_eq!(self.sent_stanzas(), [clear(TARGET, "t"), clear(INITIATOR, "i")]);
         assert_eq!(self.machine.pairs(), 1);
-        self.news();
+        self.actions();
         self.events();
         (first, second)
     }
 
     #[track_caller]
     fn assert_closed(&mut self, on: ConnId, how: Close) {
-        let news = self.news();
-        assert!(asked(&news, Output::Close { on, how }), "{news:?}");
+        let actions = self.actions();
+        assert!(asked(&actions, Output::Close { on, how }), "{actions:?}");
     }
 
     #[track_caller]
     fn assert_not_closed(&mut self) {
-        let news = self.news();
-        assert!(!news.iter().any(|did| matches!(did, Done::Asked(Output::Close { .. }))), "{news:?}");
+        let actions = self.actions();
+        assert!(!actions.iter().any(|did| matches!(did, Done::Asked(Output::Close { .. }))), "{actions:?}");
     }
 }
 

@@ -65,7 +65,7 @@ fn the_remote_address_goes_before_the_port() {
     harness.accept("10.0.0.2:1001");
     harness.accept("10.0.0.3:1001");
     assert!(fits(&mut harness, "10.0.0.3:1001"));
-    harness.hear(stanza(INITIATOR, "i", claim("other", "10.0.0.1:1001")));
+    harness.deliver(stanza(INITIATOR, "i", claim("other", "10.0.0.1:1001")));
     assert_eq!(harness.machine.unclaimed(), 0, "only the first one's is left, and it fits");
 }
 
@@ -132,11 +132,11 @@ fn a_socket_that_times_out_may_leave_one_that_fits() {
 #[test]
 fn the_remote_address_goes_before_the_port_whoever_came_first() {
     let mut harness = proxy();
-    harness.hear(stanza(INITIATOR, "i", claim("other", "10.0.0.1:1001")));
+    harness.deliver(stanza(INITIATOR, "i", claim("other", "10.0.0.1:1001")));
     harness.claims(TARGET, "t", "10.0.0.2:1001");
     harness.accept("10.0.0.2:1001");
     harness.wait(Span::from_secs(2));
-    assert_eq!(harness.said(), [error(INITIATOR, "i", Condition::NotFound404)]);
+    assert_eq!(harness.sent_stanzas(), [error(INITIATOR, "i", Condition::NotFound404)]);
     assert_eq!(harness.machine.claimed(), 1);
 }
 

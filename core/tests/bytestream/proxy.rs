@@ -15,7 +15,7 @@ use crate::{INITIATOR, TARGET, THIRD, at, claim, clear, error, jid, proxy, proxy
 fn accept_reads_nothing_and_is_unclaimed_for_30_s() {
     let mut harness = proxy();
     let on = harness.accept("10.0.0.2:1001");
-    assert_eq!(harness.news(), [Done::Asked(Output::Read { on, wanted: false })]);
+    assert_eq!(harness.actions(), [Done::Asked(Output::Read { on, wanted: false })]);
     assert_eq!(harness.machine.unclaimed(), 1);
     assert_eq!(harness.wait_for_deadline(), Span::from_secs(30));
     harness.assert_closed(on, Close::Abort);
@@ -26,9 +26,9 @@ fn accept_reads_nothing_and_is_unclaimed_for_30_s() {
 fn a1_a2_the_first_claim_is_held_without_an_answer() {
     let mut harness = proxy();
     let on = harness.claimed();
-    assert_eq!(harness.said(), []);
+    assert_eq!(harness.sent_stanzas(), []);
     assert_eq!(harness.machine.unclaimed(), 0);
-    assert!(!asked(&harness.news(), Output::Read { on, wanted: true }), "still nothing is read");
+    assert!(!asked(&harness.actions(), Output::Read { on, wanted: true }), "still nothing is read");
 }
 
 #[test]
@@ -36,12 +36,12 @@ fn a5_to_a8_the_second_claim_joins_first_and_then_tells_both_each_with_its_own_i
     let mut harness = proxy();
     let first = harness.claimed();
     let second = harness.accept("10.0.0.3:1002");
-    harness.news();
+    harness.actions();
     harness.claims(INITIATOR, "i", "10.0.0.1:1002");
     let read = |on| Done::Asked(Output::Read { on, wanted: true });
     let pair = Done::Asked(Output::Pair { hidden: first, client: second });
-    assert_eq!(harness.news(), [read(first), read(second), pair]);
-    assert_eq!(harness.said(), [clear(TARGET, "t"), clear(INITIATOR, "i")]);
+    assert_eq!(harness.actions(), [read(first), read(second), pair]);
+    assert_eq!(harness.sent_stanzas(), [clear(TARGET, "t"), clear(INITIATOR, "i")]);
     let paired =
         ProxyEvent::Paired { first: jid(TARGET), first_on: first, second: jid(INITIATOR), second_on: second };
     assert_eq!(harness.events(), [paired]);
@@ -54,7 +54,7 @@ fn the_initiator_may_be_first() {
     harness.claims(INITIATOR, "i", "10.0.0.1:1002");
     harness.accept("10.0.0.2:1001");
     harness.claims(TARGET, "t", "10.0.0.1:1001");
-    assert_eq!(harness.said(), [clear(INITIATOR, "i"), clear(TARGET, "t")]);
+    assert_eq!(harness.sent_stanzas(), [clear(INITIATOR, "i"), clear(TARGET, "t")]);
     assert_eq!(harness.machine.pairs(), 1);
 }
 
@@ -66,7 +66,7 @@ fn both_claims_at_the_same_time_before_either_socket() {
     harness.accept("10.0.0.3:1002");
     assert_eq!(harness.machine.claimed(), 1);
     harness.accept("10.0.0.2:1001");
-    assert_eq!(harness.said(), [clear(INITIATOR, "i"), clear(TARGET, "t")]);
+    assert_eq!(harness.sent_stanzas(), [clear(INITIATOR, "i"), clear(TARGET, "t")]);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn unclaimed_and_ended_is_closed() {
         harness.call(|proxy, now| proxy.handle_end(on, end, now));
         harness.assert_closed(on, close);
         assert_eq!(harness.machine.unclaimed(), 0);
-        assert_eq!(harness.said(), []);
+        assert_eq!(harness.sent_stanzas(), []);
     }
 }
 
@@ -98,7 +98,7 @@ fn claimed_and_ended_is_404() {
         let on = harness.claimed();
         harness.call(|proxy, now| proxy.handle_end(on, end, now));
         harness.assert_closed(on, close);
-        assert_eq!(harness.said(), [error(TARGET, "t", Condition::NotFound404)]);
+        assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::NotFound404)]);
         assert_eq!(harness.machine.claimed(), 0);
     }
 }
@@ -109,17 +109,17 @@ fn a_claimed_socket_that_cannot_be_written_to_is_404() {
     let on = harness.claimed();
     harness.call(|proxy, now| proxy.handle_write_failed(on, now));
     harness.assert_closed(on, Close::Abort);
-    assert_eq!(harness.said(), [error(TARGET, "t", Condition::NotFound404)]);
+    assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::NotFound404)]);
 }
 
 #[test]
 fn claimed_for_60_s_is_504() {
     let mut harness = proxy();
     let on = harness.claimed();
-    harness.news();
+    harness.actions();
     assert_eq!(harness.wait_for_deadline(), Span::from_secs(60));
     harness.assert_closed(on, Close::Abort);
-    assert_eq!(harness.said(), [error(TARGET, "t", Condition::Timeout504)]);
+    assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::Timeout504)]);
 }
 
 #[test]
@@ -127,13 +127,13 @@ fn a_socket_that_died_between_claim_and_pairing_leaves_the_stream_id_free() {
     let mut harness = proxy();
     let on = harness.claimed();
     harness.call(|proxy, now| proxy.handle_end(on, End::Reset, now));
-    harness.said();
+    harness.sent_stanzas();
     harness.accept("10.0.0.3:1002");
     harness.claims(INITIATOR, "i", "10.0.0.1:1002");
-    assert_eq!(harness.said(), [], "it is the first now");
+    assert_eq!(harness.sent_stanzas(), [], "it is the first now");
     harness.accept("10.0.0.2:1003");
     harness.claims(TARGET, "t2", "10.0.0.1:1003");
-    assert_eq!(harness.said(), [clear(INITIATOR, "i"), clear(TARGET, "t2")]);
+    assert_eq!(harness.sent_stanzas(), [clear(INITIATOR, "i"), clear(TARGET, "t2")]);
 }
 
 #[test]
@@ -142,9 +142,9 @@ fn a_socket_that_died_unseen_before_pairing_ends_the_pair() {
     let (first, second) = harness.paired();
     // A claimed socket is not read; its reset is noticed now.
     harness.call(|proxy, now| proxy.handle_end(first, End::Reset, now));
-    let news = harness.news();
-    assert!(asked(&news, Output::Close { on: first, how: Close::Abort }));
-    assert!(asked(&news, Output::Close { on: second, how: Close::Truncate }), "never a clean end");
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::Close { on: first, how: Close::Abort }));
+    assert!(asked(&actions, Output::Close { on: second, how: Close::Truncate }), "never a clean end");
     assert_eq!(harness.machine.pairs(), 0);
 }
 
@@ -153,9 +153,9 @@ fn the_same_jid_again_is_409_and_changes_nothing() {
     let mut harness = proxy();
     harness.claimed();
     harness.accept("10.0.0.2:1003");
-    harness.news();
+    harness.actions();
     harness.claims(TARGET, "again", "10.0.0.1:1003");
-    assert_eq!(harness.said(), [error(TARGET, "again", Condition::Conflict409)]);
+    assert_eq!(harness.sent_stanzas(), [error(TARGET, "again", Condition::Conflict409)]);
     harness.assert_not_closed();
     assert_eq!((harness.machine.claimed(), harness.machine.unclaimed()), (1, 1));
 }
@@ -167,7 +167,7 @@ fn the_same_jid_twice_before_its_socket_is_409_once() {
     harness.claims(TARGET, "again", "10.0.0.1:1003");
     harness.accept("10.0.0.2:1001");
     harness.accept("10.0.0.2:1003");
-    assert_eq!(harness.said(), [error(TARGET, "again", Condition::Conflict409)]);
+    assert_eq!(harness.sent_stanzas(), [error(TARGET, "again", Condition::Conflict409)]);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_third_jid_after_pairing_is_409_and_the_pair_goes_on() {
     let (first, _) = harness.paired();
     harness.accept("10.0.0.4:1003");
     harness.claims(THIRD, "x", "10.0.0.1:1003");
-    assert_eq!(harness.said(), [error(THIRD, "x", Condition::Conflict409)]);
+    assert_eq!(harness.sent_stanzas(), [error(THIRD, "x", Condition::Conflict409)]);
     harness.assert_not_closed();
     harness.call(|proxy, now| proxy.handle_moved(first, 5, 0, now));
     assert_eq!(harness.machine.pairs(), 1);
@@ -188,10 +188,14 @@ fn a_stolen_stream_id_is_noticed_by_whom_it_was_stolen_from() {
     harness.claimed();
     harness.accept("10.0.0.4:1003");
     harness.claims(THIRD, "thief", "10.0.0.1:1003");
-    assert_eq!(harness.said(), [clear(TARGET, "t"), clear(THIRD, "thief")], "who knows it can take part");
+    assert_eq!(
+        harness.sent_stanzas(),
+        [clear(TARGET, "t"), clear(THIRD, "thief")],
+        "who knows it can take part"
+    );
     harness.accept("10.0.0.3:1002");
     harness.claims(INITIATOR, "i", "10.0.0.1:1002");
-    assert_eq!(harness.said(), [error(INITIATOR, "i", Condition::Conflict409)]);
+    assert_eq!(harness.sent_stanzas(), [error(INITIATOR, "i", Condition::Conflict409)]);
 }
 
 #[test]
@@ -200,11 +204,11 @@ fn paired_bytes_and_ends_are_passed_on_and_closed_when_both_are_done() {
     let (first, second) = harness.paired();
     harness.call(|proxy, now| proxy.handle_moved(first, 5, 0, now));
     harness.call(|proxy, now| proxy.handle_end(first, End::Clean, now));
-    assert_eq!(harness.news(), [Done::Asked(Output::CloseWrite { on: second })], "half-close");
+    assert_eq!(harness.actions(), [Done::Asked(Output::CloseWrite { on: second })], "half-close");
     harness.call(|proxy, now| proxy.handle_moved(second, 7, 0, now));
     harness.call(|proxy, now| proxy.handle_end(second, End::Clean, now));
     let close = |on| Done::Asked(Output::Close { on, how: Close::Linger });
-    assert_eq!(harness.news(), [close(first), close(second)]);
+    assert_eq!(harness.actions(), [close(first), close(second)]);
     let after = Span::ZERO;
     let ended = ProxyEvent::Ended {
         first_on: first,
@@ -222,9 +226,9 @@ fn paired_and_reset_is_closed_on_both_sides() {
     let mut harness = proxy();
     let (first, second) = harness.paired();
     harness.call(|proxy, now| proxy.handle_end(second, End::Reset, now));
-    let news = harness.news();
-    assert!(asked(&news, Output::Close { on: first, how: Close::Truncate }), "{news:?}");
-    assert!(asked(&news, Output::Close { on: second, how: Close::Abort }), "{news:?}");
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::Close { on: first, how: Close::Truncate }), "{actions:?}");
+    assert!(asked(&actions, Output::Close { on: second, how: Close::Abort }), "{actions:?}");
     assert!(matches!(harness.events()[..], [ProxyEvent::Ended { why: EndReason::Reset(Side::Client), .. }]));
 }
 
@@ -240,11 +244,11 @@ fn the_stream_id_of_a_pair_that_ended_is_free() {
 fn a_claim_without_a_socket_is_404_after_2_s() {
     let mut harness = proxy();
     harness.claims(TARGET, "t", "10.0.0.1:1001");
-    assert_eq!(harness.said(), []);
+    assert_eq!(harness.sent_stanzas(), []);
     harness.wait(Span(1_999_999));
-    assert_eq!(harness.said(), []);
+    assert_eq!(harness.sent_stanzas(), []);
     harness.wait(Span(1));
-    assert_eq!(harness.said(), [error(TARGET, "t", Condition::NotFound404)]);
+    assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::NotFound404)]);
     assert_eq!(harness.idle, None);
 }
 
@@ -256,7 +260,7 @@ fn a_claim_may_come_before_its_socket() {
     harness.accept("10.0.0.2:1001");
     assert_eq!(harness.machine.claimed(), 1);
     harness.wait(Span::from_secs(59));
-    assert_eq!(harness.said(), []);
+    assert_eq!(harness.sent_stanzas(), []);
 }
 
 #[test]
@@ -272,17 +276,17 @@ fn no_stream_id_or_no_endpoint_is_400() {
             malformed: 0,
         },
     ] {
-        harness.hear(stanza(TARGET, "t", query));
-        assert_eq!(harness.said(), [error(TARGET, "t", Condition::BadRequest400)]);
+        harness.deliver(stanza(TARGET, "t", query));
+        assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::BadRequest400)]);
     }
 }
 
 #[test]
 fn answers_to_nothing_are_not_answered() {
     let mut harness = proxy();
-    harness.hear(clear(TARGET, "t"));
-    harness.hear(error(TARGET, "t", Condition::Other));
-    assert_eq!(harness.said(), []);
+    harness.deliver(clear(TARGET, "t"));
+    harness.deliver(error(TARGET, "t", Condition::Other));
+    assert_eq!(harness.sent_stanzas(), []);
 }
 
 #[test]
@@ -291,11 +295,11 @@ fn who_is_not_allowed_is_403() {
     let mut harness = proxy_with(|config| config.allow = Allow::These(allow.to_vec()));
     for who in [TARGET, INITIATOR, "x@example.com/1", "example.org", "example.org/r"] {
         harness.claims(who, "in", "10.0.0.1:1001");
-        assert_eq!(harness.said(), [], "{who}");
+        assert_eq!(harness.sent_stanzas(), [], "{who}");
     }
     for who in [THIRD, "x@example.com/2", "a@not.example.org/1", "other@example.net/initiator@example.net"] {
         harness.claims(who, "out", "10.0.0.1:1001");
-        assert_eq!(harness.said(), [error(who, "out", Condition::Forbidden403)]);
+        assert_eq!(harness.sent_stanzas(), [error(who, "out", Condition::Forbidden403)]);
     }
 }
 
@@ -305,20 +309,20 @@ fn shutting_down_refuses_what_waits_and_lets_pairs_go_on() {
     let (first, second) = harness.paired();
     let unclaimed = harness.accept("10.0.0.5:1005");
     let claimed = harness.accept("10.0.0.6:1006");
-    harness.hear(stanza(THIRD, "c", claim("other", "10.0.0.1:1006")));
-    harness.hear(stanza(THIRD, "e", claim("early", "10.0.0.1:1007")));
-    harness.news();
+    harness.deliver(stanza(THIRD, "c", claim("other", "10.0.0.1:1006")));
+    harness.deliver(stanza(THIRD, "e", claim("early", "10.0.0.1:1007")));
+    harness.actions();
     harness.call(|proxy, now| proxy.handle_drain(now));
     let unavailable = |id| error(THIRD, id, Condition::Unavailable503);
-    assert_eq!(harness.said(), [unavailable("c"), unavailable("e")]);
-    let news = harness.news();
+    assert_eq!(harness.sent_stanzas(), [unavailable("c"), unavailable("e")]);
+    let actions = harness.actions();
     for on in [unclaimed, claimed] {
-        assert!(asked(&news, Output::Close { on, how: Close::Abort }));
+        assert!(asked(&actions, Output::Close { on, how: Close::Abort }));
     }
     let late = harness.accept("10.0.0.8:1008");
     harness.assert_closed(late, Close::Abort);
-    harness.hear(stanza(THIRD, "l", claim("late", "10.0.0.1:1008")));
-    assert_eq!(harness.said(), [unavailable("l")]);
+    harness.deliver(stanza(THIRD, "l", claim("late", "10.0.0.1:1008")));
+    assert_eq!(harness.sent_stanzas(), [unavailable("l")]);
     assert!(!harness.machine.is_done());
     for on in [first, second] {
         harness.call(|proxy, now| proxy.handle_end(on, End::Clean, now));

@@ -36,7 +36,7 @@ impl Walk {
                 let endpoint = format!("10.0.0.{}:{}", self.below(4) + 1, self.below(6) + 1_000);
                 let (sid, who) = (self.below(4).to_string(), WHO[self.below(5)]);
                 self.claims += 1;
-                self.harness.hear(stanza(who, &self.claims.to_string(), claim(&sid, &endpoint)));
+                self.harness.deliver(stanza(who, &self.claims.to_string(), claim(&sid, &endpoint)));
             }
             8 if !self.open.is_empty() => {
                 let at = self.below(self.open.len());
@@ -57,14 +57,14 @@ impl Walk {
     }
 
     fn look(&mut self) {
-        for did in self.harness.news() {
+        for did in self.harness.actions() {
             match did {
                 Done::Asked(Output::Close { on, .. }) => self.open.retain(|open| *open != on),
                 Done::Asked(Output::Pair { .. }) => self.pairs += 1,
                 _ => {}
             }
         }
-        for answer in self.harness.said() {
+        for answer in self.harness.sent_stanzas() {
             assert!(matches!(answer.query, Query::Error(_) | Query::CLEAR), "{answer:?}");
             *self.answers.entry(answer.id.as_str().to_owned()).or_insert(0) += 1;
         }

@@ -51,9 +51,9 @@ fn t0_a1_3_then_it_makes_the_offer_with_the_same_stream_id() {
     let connections = config().connections;
     assert_eq!(stanzas[1].query, Query::Offer { sid: Some(sid("s")), connections, malformed: 0 });
     let on = harness.accept("10.0.0.2:1001");
-    harness.hears_of(stanza(PEER, "pf4", crate::claim("s", "10.0.0.1:1001")));
+    harness.deliver(stanza(PEER, "pf4", crate::claim("s", "10.0.0.1:1001")));
     let used = Query::Result { sid: None, connection: Some(jid(ME)) };
-    harness.hears_of(Stanza { peer: jid(PEER), id: stanzas[1].id.clone(), query: used });
+    harness.deliver(Stanza { peer: jid(PEER), id: stanzas[1].id.clone(), query: used });
     harness.assert_clear(on);
 }
 
@@ -70,7 +70,7 @@ fn t0_a1_3_roles_are_changed_once() {
     let mut harness = entity();
     harness.is_offered("s", vec![]);
     let offer = harness.stanzas().remove(1);
-    harness.hears_of(Stanza { peer: jid(PEER), id: offer.id, query: Query::Error(Condition::NotFound404) });
+    harness.deliver(Stanza { peer: jid(PEER), id: offer.id, query: Query::Error(Condition::NotFound404) });
     harness.assert_failed(Failure::Refused(Condition::NotFound404));
 }
 
@@ -79,7 +79,7 @@ fn t0_a5_not_wanted_is_406() {
     let mut harness = entity_with(|config| config.service = None);
     harness.is_offered("s", offered());
     assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotAcceptable406)]);
-    assert_eq!((harness.machine.sessions(), dials(&harness.news())), (0, vec![]));
+    assert_eq!((harness.machine.sessions(), dials(&harness.actions())), (0, vec![]));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn t0_no_stream_id_or_nothing_but_malformed_connections_is_400() {
         Query::Offer { sid: None, connections: offered(), malformed: 0 },
         Query::Offer { sid: Some(sid("s")), connections: vec![], malformed: 1 },
     ] {
-        harness.hears_of(stanza(PEER, "pf2", query));
+        harness.deliver(stanza(PEER, "pf2", query));
         assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::BadRequest400)]);
     }
 }
@@ -124,7 +124,7 @@ fn t0_no_stream_id_or_nothing_but_malformed_connections_is_400() {
 fn t0_malformed_connections_are_skipped_if_a_good_one_is_left() {
     let mut harness = entity();
     let query = Query::Offer { sid: Some(sid("s")), connections: offered(), malformed: 3 };
-    harness.hears_of(stanza(PEER, "pf2", query));
+    harness.deliver(stanza(PEER, "pf2", query));
     assert_eq!(harness.one_dial().1, "10.0.0.2:7000");
 }
 
@@ -139,9 +139,9 @@ fn t0_connections_are_dialled_in_the_order_of_the_document() {
 fn t0_a_dial_may_take_10_s() {
     let (mut harness, on) = dialling();
     assert_eq!(harness.wait_for_deadline(), Span::from_secs(10));
-    let news = harness.news();
-    assert!(asked(&news, Output::Close { on, how: Close::Abort }));
-    assert_eq!(dials(&news)[0].1, at("10.0.0.9:4000"));
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::Close { on, how: Close::Abort }));
+    assert_eq!(dials(&actions)[0].1, at("10.0.0.9:4000"));
 }
 
 /// The addresses of these that an entity with this policy dials, one after the other.
@@ -151,7 +151,7 @@ fn dialled(policy: &Policy, offered: &[&str]) -> Vec<String> {
             (config.reversal, config.dial) = (false, policy.clone());
         });
         harness.is_offered("s", vec![connection(PEER, to)]);
-        let any = dials(&harness.news()).into_iter().next();
+        let any = dials(&harness.actions()).into_iter().next();
         if any.is_none() {
             assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
             harness.assert_failed(Failure::Unreachable);
@@ -234,7 +234,7 @@ fn t1_all_dials_together_may_take_60_s() {
     harness.is_offered("s", vec![connection(PEER, "10.0.0.2:7000"); 8]);
     harness.wait(just_under(60));
     harness.assert_waits();
-    assert_eq!(dials(&harness.news()).len(), 6);
+    assert_eq!(dials(&harness.actions()).len(), 6);
     harness.wait(Span(1));
     assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
     harness.assert_failed(Failure::Unreachable);
@@ -264,21 +264,21 @@ fn t1_a_socket_that_ends_at_once_is_a_dial_that_failed() {
 #[test]
 fn t2_pf7_the_result_is_clear_to_send_and_the_socket_is_handed_over() {
     let (mut harness, on, claim) = claimed();
-    harness.news();
-    harness.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
+    harness.actions();
+    harness.deliver(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
     harness.assert_clear(on);
     let (service, to) = harness.one_dial();
     assert_eq!(to, SERVICE);
     harness.call(|entity, now| entity.handle_connected(service, now));
-    let news = harness.news();
-    assert!(asked(&news, Output::Read { on, wanted: true }));
-    assert!(asked(&news, Output::Pair { hidden: on, client: service }));
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::Read { on, wanted: true }));
+    assert!(asked(&actions, Output::Pair { hidden: on, client: service }));
 }
 
 #[test]
 fn t2_a4_an_error_closes() {
     let (mut harness, on, claim) = claimed();
-    harness.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::Error(Condition::NotFound404) });
+    harness.deliver(Stanza { peer: claim.peer, id: claim.id, query: Query::Error(Condition::NotFound404) });
     assert!(harness.asked(Output::Close { on, how: Close::Abort }));
     harness.assert_failed(Failure::Disowned(Condition::NotFound404));
 }
@@ -286,11 +286,11 @@ fn t2_a4_an_error_closes() {
 #[test]
 fn t2_nothing_is_read_before_it_is_clear() {
     let (mut harness, on, _) = claimed();
-    let news = harness.news();
-    assert!(asked(&news, Output::LocalAddress { on }), "what it claims was asked for");
-    assert!(asked(&news, Output::Read { on, wanted: false }));
-    assert!(!asked(&news, Output::Read { on, wanted: true }));
-    assert_eq!(harness.hears(on, b"early"), 0);
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::LocalAddress { on }), "what it claims was asked for");
+    assert!(asked(&actions, Output::Read { on, wanted: false }));
+    assert!(!asked(&actions, Output::Read { on, wanted: true }));
+    assert_eq!(harness.receive(on, b"early"), 0);
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn t2_a_clean_end_is_the_half_close_of_an_initiator_that_is_clear_before_us() {
     let (mut harness, on, claim) = claimed();
     harness.call(|entity, now| entity.handle_end(on, End::Clean, now));
     harness.assert_waits();
-    harness.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
+    harness.deliver(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
     harness.assert_clear(on);
     let (service, _) = harness.one_dial();
     harness.call(|entity, now| entity.handle_connected(service, now));
@@ -323,7 +323,7 @@ fn t2_after_a_clean_end_60_s_without_an_answer_close_all_the_same() {
 #[test]
 fn t2_60_s_without_an_answer_close() {
     let (mut harness, on, _) = claimed();
-    harness.news();
+    harness.actions();
     assert_eq!(harness.wait_for_deadline(), Span::from_secs(60));
     assert!(harness.asked(Output::Close { on, how: Close::Abort }));
     harness.assert_failed(Failure::Silent);
@@ -332,7 +332,7 @@ fn t2_60_s_without_an_answer_close() {
 #[test]
 fn t8_without_a_service_the_stream_is_truncated() {
     let (mut harness, on, claim) = claimed();
-    harness.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
+    harness.deliver(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
     harness.events();
     let (service, _) = harness.one_dial();
     harness.refused(service);
@@ -343,8 +343,8 @@ fn t8_without_a_service_the_stream_is_truncated() {
 #[test]
 fn t8_a_service_that_does_not_answer_is_none_after_10_s() {
     let (mut harness, on, claim) = claimed();
-    harness.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
-    harness.news();
+    harness.deliver(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
+    harness.actions();
     assert_eq!(harness.wait_for_deadline(), Span::from_secs(10));
     assert!(harness.asked(Output::Close { on, how: Close::Truncate }));
 }
@@ -360,7 +360,7 @@ fn t9_a_local_connection_outlives_the_failure_of_a_peers_stream() {
     let (on, _) = harness.one_dial();
     harness.connected(on, "10.0.0.1:3333");
     let claim = harness.stanzas().remove(0);
-    harness.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
+    harness.deliver(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
     assert!(harness.asked(Output::Pair { hidden: on, client: local }));
 }
 
@@ -368,9 +368,9 @@ fn t9_a_local_connection_outlives_the_failure_of_a_peers_stream() {
 fn pf7_without_an_id_is_for_the_one_claim_of_its_sender() {
     let (mut harness, on, claim) = claimed();
     let other = if claim.peer == jid(PEER) { PROXY } else { PEER };
-    harness.hears_of(stanza(other, "", Query::CLEAR));
+    harness.deliver(stanza(other, "", Query::CLEAR));
     harness.assert_waits();
-    harness.hears_of(Stanza { peer: claim.peer, id: crate::iq(""), query: Query::CLEAR });
+    harness.deliver(Stanza { peer: claim.peer, id: crate::iq(""), query: Query::CLEAR });
     harness.assert_clear(on);
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct Harness<M> {
     pub(crate) now: Now,
     pub(crate) idle: Option<Time>,
     log: Vec<Done>,
-    told: usize,
+    reported: usize,
 }
 
 /// An action of a machine.
@@ -34,7 +34,7 @@ pub(crate) fn address(host: u8, port: u16) -> SocketAddr {
 
 impl<M: Machine> Harness<M> {
     pub(crate) fn new(machine: M) -> Self {
-        let mut harness = Self { machine, now: beginning(), idle: None, log: Vec::new(), told: 0 };
+        let mut harness = Self { machine, now: beginning(), idle: None, log: Vec::new(), reported: 0 };
         harness.drain();
         harness
     }
@@ -72,7 +72,7 @@ impl<M: Machine> Harness<M> {
         }
     }
 
-    pub(crate) fn hears(&mut self, on: ConnId, bytes: &[u8]) -> usize {
+    pub(crate) fn receive(&mut self, on: ConnId, bytes: &[u8]) -> usize {
         self.call(|machine, now| machine.handle_bytes(on, bytes, now))
     }
 
@@ -103,41 +103,41 @@ impl<M: Machine> Harness<M> {
     }
 
     /// The actions since the last call.
-    pub(crate) fn news(&mut self) -> Vec<Done> {
-        let news = self.log[self.told..].to_vec();
-        self.told = self.log.len();
-        news
+    pub(crate) fn actions(&mut self) -> Vec<Done> {
+        let actions = self.log[self.reported..].to_vec();
+        self.reported = self.log.len();
+        actions
     }
 }
 
 /// The dials among the news.
-pub(crate) fn dials(news: &[Done]) -> Vec<(ConnId, SocketAddr)> {
+pub(crate) fn dials(actions: &[Done]) -> Vec<(ConnId, SocketAddr)> {
     let dial = |did: &Done| match did {
         Done::Asked(Output::Dial { on, to }) => Some((*on, *to)),
         _ => None,
     };
-    news.iter().filter_map(dial).collect()
+    actions.iter().filter_map(dial).collect()
 }
 
 /// The events among the news.
-pub(crate) fn events(news: &[Done]) -> Vec<Event> {
+pub(crate) fn events(actions: &[Done]) -> Vec<Event> {
     let event = |did: &Done| match did {
         Done::Asked(Output::Event(event)) => Some(event.clone()),
         _ => None,
     };
-    news.iter().filter_map(event).collect()
+    actions.iter().filter_map(event).collect()
 }
 
 /// The texts that were sent on a connection, concatenated.
-pub(crate) fn sent(news: &[Done], on: ConnId) -> String {
+pub(crate) fn sent(actions: &[Done], on: ConnId) -> String {
     let text = |did: &Done| match did {
         Done::Sent(to, text) if *to == on => Some(String::from_utf8(text.clone()).unwrap()),
         _ => None,
     };
-    news.iter().filter_map(text).collect()
+    actions.iter().filter_map(text).collect()
 }
 
 /// Whether this output is among the news.
-pub(crate) fn asked(news: &[Done], output: Output) -> bool {
-    news.contains(&Done::Asked(output))
+pub(crate) fn asked(actions: &[Done], output: Output) -> bool {
+    actions.contains(&Done::Asked(output))
 }

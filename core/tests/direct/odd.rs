@@ -33,7 +33,7 @@ fn connector(hosts: usize) -> Harness<Connector> {
 /// A local connection, and the one to the relay, on which the request was sent.
 fn asking(harness: &mut Harness<Connector>) -> (ConnId, ConnId) {
     let local = harness.call(|connector, now| connector.handle_open(LOCAL, address(9, 9), now));
-    let (on, _) = dials(&harness.news())[0];
+    let (on, _) = dials(&harness.actions())[0];
     harness.call(|connector, now| connector.handle_connected(on, now));
     (local, on)
 }
@@ -52,9 +52,9 @@ fn agreed(hosts: &str) -> Vec<u8> {
 }
 
 fn failed(harness: &mut Harness<Connector>, local: ConnId, why: ConnectFailure) {
-    let news = harness.news();
-    assert!(events(&news).contains(&Event::ConnectFailed { local, why }), "{news:?}");
-    assert!(asked(&news, Output::Close { on: local, how: Close::Truncate }), "no clean end");
+    let actions = harness.actions();
+    assert!(events(&actions).contains(&Event::ConnectFailed { local, why }), "{actions:?}");
+    assert!(asked(&actions, Output::Close { on: local, how: Close::Truncate }), "no clean end");
     assert_eq!(harness.machine.last(), Some(Outcome::Failed(why)));
     assert_eq!(harness.machine.connections(), 0);
 }
@@ -110,11 +110,11 @@ fn what_lacks_something_or_says_it_twice_is_no_offer() {
 fn an_answer_that_is_no_offer_is_stayed_with() {
     let mut harness = connector(0);
     let (local, on) = asking(&mut harness);
-    let _ = harness.news();
-    let _ = harness.hears(on, &switching("DTCP-Key: a\r\n"));
-    let news = harness.news();
-    assert_eq!(sent(&news, on), "error\n");
-    assert!(asked(&news, Output::Pair { hidden: on, client: local }));
+    let _ = harness.actions();
+    let _ = harness.receive(on, &switching("DTCP-Key: a\r\n"));
+    let actions = harness.actions();
+    assert_eq!(sent(&actions, on), "error\n");
+    assert!(asked(&actions, Output::Pair { hidden: on, client: local }));
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn an_agent_may_say_error_once_and_nothing_else() {
     for said in [&b"ok\n"[..], b"error\nerror\n", b"key:theirs\n", b"SSH-2.0\n", b"\n", &[b'x'; 512]] {
         let mut harness = connector(1);
         let (local, on) = asking(&mut harness);
-        let _ = harness.hears(on, &agreed("DTCP-Host: 10.0.0.2:7000\r\n"));
-        let _ = harness.hears(on, said);
+        let _ = harness.receive(on, &agreed("DTCP-Host: 10.0.0.2:7000\r\n"));
+        let _ = harness.receive(on, said);
         failed(&mut harness, local, ConnectFailure::Misspoken);
     }
 }
@@ -133,22 +133,27 @@ fn an_agent_may_say_error_once_and_nothing_else() {
 fn the_agents_line_is_awaited_before_its_bytes() {
     let mut harness = connector(1);
     let (local, on) = asking(&mut harness);
-    let _ = harness.hears(on, &agreed(""));
-    let _ = harness.news();
+    let _ = harness.receive(on, &agreed(""));
+    let _ = harness.actions();
     harness.wait(Direct::TRIED);
-    assert_eq!(sent(&harness.news(), on), "error\n");
-    assert_eq!(harness.hears(on, b"err"), 0);
-    assert_eq!(harness.hears(on, b"error\nerror\n"), 6, "what is behind the line is the service's");
-    let news = harness.news();
-    assert!(asked(&news, Output::Pair { hidden: on, client: local }));
-    assert!(events(&news).contains(&Event::Relayed { relay: on, local, upstream: 0, why: NotDirect::Late }));
+    assert_eq!(sent(&harness.actions(), on), "error\n");
+    assert_eq!(harness.receive(on, b"err"), 0);
+    assert_eq!(harness.receive(on, b"error\nerror\n"), 6, "what is behind the line is the service's");
+    let actions = harness.actions();
+    assert!(asked(&actions, Output::Pair { hidden: on, client: local }));
+    assert!(events(&actions).contains(&Event::Relayed {
+        relay: on,
+        local,
+        upstream: 0,
+        why: NotDirect::Late
+    }));
 }
 
 #[test]
 fn an_agent_that_never_says_its_line_is_given_up() {
     let mut harness = connector(1);
     let (local, on) = asking(&mut harness);
-    let _ = harness.hears(on, &agreed(""));
+    let _ = harness.receive(on, &agreed(""));
     harness.wait(Direct::TRIED + Config::DEADLINES.answer);
     failed(&mut harness, local, ConnectFailure::Silent);
 }
@@ -158,7 +163,7 @@ fn a_relay_that_ends_in_the_middle_is_a_failure() {
     for how in [End::Clean, End::Truncated, End::Reset] {
         let mut harness = connector(1);
         let (local, on) = asking(&mut harness);
-        let _ = harness.hears(on, &agreed("DTCP-Host: 10.0.0.2:7000\r\n"));
+        let _ = harness.receive(on, &agreed("DTCP-Host: 10.0.0.2:7000\r\n"));
         harness.call(|connector, now| connector.handle_end(on, how, now));
         failed(&mut harness, local, ConnectFailure::Ended(how));
     }
@@ -168,7 +173,7 @@ fn a_relay_that_ends_in_the_middle_is_a_failure() {
 fn a_local_program_that_goes_away_takes_everything_with_it() {
     let mut harness = connector(1);
     let (local, on) = asking(&mut harness);
-    let _ = harness.hears(on, &agreed("DTCP-Host: 10.0.0.2:7000\r\n"));
+    let _ = harness.receive(on, &agreed("DTCP-Host: 10.0.0.2:7000\r\n"));
     harness.call(|connector, now| connector.handle_end(local, End::Reset, now));
     assert_eq!(harness.machine.last(), Some(Outcome::Abandoned));
     assert_eq!(harness.machine.connections(), 0);
@@ -179,15 +184,15 @@ fn stranger(harness: &mut Harness<Connector>, from: u32) -> ConnId {
     harness.call(|connector, now| connector.handle_open(DIRECT, from, now))
 }
 
-fn is_closed(news: &[Done], on: ConnId) -> bool {
-    asked(news, Output::Close { on, how: Close::Abort })
+fn is_closed(actions: &[Done], on: ConnId) -> bool {
+    asked(actions, Output::Close { on, how: Close::Abort })
 }
 
 #[test]
 fn strangers_are_closed_at_once_while_nothing_is_negotiated() {
     let mut harness = connector(1);
     let on = stranger(&mut harness, 1);
-    assert!(is_closed(&harness.news(), on));
+    assert!(is_closed(&harness.actions(), on));
 }
 
 #[test]
@@ -196,10 +201,10 @@ fn of_one_address_no_more_than_sixteen_may_wait() {
     asking(&mut harness);
     for n in 0..20 {
         let on = stranger(&mut harness, 1);
-        assert_eq!(is_closed(&harness.news(), on), n >= 16);
+        assert_eq!(is_closed(&harness.actions(), on), n >= 16);
     }
     let on = stranger(&mut harness, 2);
-    assert!(!is_closed(&harness.news(), on), "of another there may be");
+    assert!(!is_closed(&harness.actions(), on), "of another there may be");
 }
 
 #[test]
@@ -210,10 +215,10 @@ fn of_too_many_the_oldest_that_has_shown_nothing_goes() {
     for n in 1..256 {
         stranger(&mut harness, n);
     }
-    assert!(!is_closed(&harness.news(), first));
+    assert!(!is_closed(&harness.actions(), first));
     let last = stranger(&mut harness, 1_000);
-    let news = harness.news();
-    assert!(is_closed(&news, first) && !is_closed(&news, last));
+    let actions = harness.actions();
+    assert!(is_closed(&actions, first) && !is_closed(&actions, last));
 }
 
 #[test]
@@ -221,9 +226,9 @@ fn strangers_do_not_wait_for_ever() {
     let mut harness = connector(1);
     asking(&mut harness);
     let on = stranger(&mut harness, 1);
-    let _ = harness.news();
+    let _ = harness.actions();
     assert_eq!(harness.wait_for_deadline(), HANDSHAKE_MAX);
-    assert!(is_closed(&harness.news(), on));
+    assert!(is_closed(&harness.actions(), on));
 }
 
 /// Otherwise a connector whose only stream has ended would not end before they do.
@@ -232,9 +237,9 @@ fn strangers_go_when_nothing_is_negotiated_any_more() {
     let mut harness = connector(1);
     let (_, on) = asking(&mut harness);
     let silent = stranger(&mut harness, 1);
-    assert!(!is_closed(&harness.news(), silent));
-    let _ = harness.hears(on, &switching(""));
-    assert!(is_closed(&harness.news(), silent));
+    assert!(!is_closed(&harness.actions(), silent));
+    let _ = harness.receive(on, &switching(""));
+    assert!(is_closed(&harness.actions(), silent));
 }
 
 /// As many as the limit allows; further ones do not ask for a direct connection, and go through the relay.
@@ -247,9 +252,9 @@ fn too_many_at_once_go_through_the_relay() {
         last = Some(on);
     }
     let last = last.unwrap();
-    let request = sent(&harness.news(), last);
+    let request = sent(&harness.actions(), last);
     assert!(request.starts_with("GET / HTTP/1.1\r\n") && !request.contains("DTCP"));
-    let _ = harness.hears(last, &switching(""));
+    let _ = harness.receive(last, &switching(""));
     harness.call(|connector, now| connector.handle_end(last, End::Reset, now));
     assert_eq!(
         harness.machine.last(),

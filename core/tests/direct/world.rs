@@ -276,7 +276,7 @@ impl World {
     }
 
     fn begin(&mut self) {
-        self.obey(SERVICE);
+        self.perform_all(SERVICE);
         let waiting = self.lay(RELAYED, 1, SERVICE);
         self.call(SERVICE, |agent, now| agent.handle_connected(waiting, now));
         // The agent's registration is for the relay.
@@ -285,7 +285,7 @@ impl World {
         self.deliver(RELAYED, 1, true);
         let local = self.program(CLIENT).handle_open(Listener(0), address(9, 9), START);
         self.attach(LOCAL, 1, CLIENT, local);
-        self.obey(CLIENT);
+        self.perform_all(CLIENT);
         let asking = self.lay(RELAYED, 0, CLIENT);
         self.call(CLIENT, |connector, now| connector.handle_connected(asking, now));
         self.deliver(RELAYED, 1, true);
@@ -319,7 +319,7 @@ impl World {
     fn call(&mut self, side: usize, what: impl FnOnce(&mut dyn Machine, Now)) {
         let now = self.now;
         what(self.program(side), now);
-        self.obey(side);
+        self.perform_all(side);
     }
 
     /// Everything that may happen next; empty at the end.
@@ -387,7 +387,7 @@ impl World {
                 let now = self.now;
                 let on = self.program(server).handle_open(DIRECT, address(8, 8), now);
                 self.attach(wire, server, server, on);
-                self.obey(server);
+                self.perform_all(server);
             }
             Input::Refuse { wire } => {
                 let Dial::Begun { by } = self.wires[wire].dial else { unreachable!("of a dial") };
@@ -486,13 +486,13 @@ impl World {
             if ended.is_some() {
                 self.bury(side, on);
             }
-            return self.obey(side);
+            return self.perform_all(side);
         }
         // After its end a connection reports nothing more, not even a reset.
         let ended = ended.filter(|_| !std::mem::replace(&mut sock.ended, true));
         sock.parked.append(&mut bytes);
         self.offer(side, on);
-        self.obey(side);
+        self.perform_all(side);
         if let Some(how) = ended
             && self.sock(side, on).is_some_and(|sock| !sock.closing)
         {
@@ -530,7 +530,7 @@ impl World {
         self.come(wire, 1 - end, Item::Bytes(bytes));
     }
 
-    fn obey(&mut self, side: usize) {
+    fn perform_all(&mut self, side: usize) {
         let mut told = VecDeque::new();
         loop {
             let mut text = Vec::new();

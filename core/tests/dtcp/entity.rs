@@ -41,7 +41,7 @@ impl Stage {
         };
         let mut harness = Harness::new(Entity::new(config, [7; 32]));
         let local = harness.call(|it, now| it.handle_open(Listener(1), address(1, 1), now));
-        assert_eq!(harness.news(), [Done::Asked(Output::Read { on: local, wanted: false })]);
+        assert_eq!(harness.actions(), [Done::Asked(Output::Read { on: local, wanted: false })]);
         Self { harness, local }
     }
 
@@ -72,14 +72,14 @@ impl Stage {
     }
 
     /// Handles an IQ. Returns the answers.
-    fn hears(&mut self, iq: &Iq) -> Vec<Iq> {
+    fn receive(&mut self, iq: &Iq) -> Vec<Iq> {
         self.harness.call(|it, now| it.handle_iq(iq.clone(), now));
         self.iqs()
     }
 
     /// Joe requests a session with the id `1`. Returns the answers.
     fn asked(&mut self, hosts: &[&str]) -> Vec<Iq> {
-        self.hears(&dtcp::request(&jid(JOE), &jid(ME), IqId::new("1").unwrap(), &offer(hosts)))
+        self.receive(&dtcp::request(&jid(JOE), &jid(ME), IqId::new("1").unwrap(), &offer(hosts)))
     }
 
     fn accepted(&mut self) -> ConnId {
@@ -90,7 +90,7 @@ impl Stage {
         assert_eq!(self.harness.machine.outcome(), Some(how));
         assert!(
             self.harness
-                .news()
+                .actions()
                 .contains(&Done::Asked(Output::Close { on: self.local, how: Close::Truncate }))
         );
         assert!(self.harness.machine.is_done());
@@ -138,24 +138,24 @@ fn code(iqs: &[Iq]) -> u16 {
 
 /// Nothing is paired, and nothing has failed.
 fn goes_on(stage: &mut Stage) {
-    assert_eq!(stage.harness.news(), []);
+    assert_eq!(stage.harness.actions(), []);
     assert_eq!(stage.harness.machine.outcome(), None);
 }
 
 #[test]
 fn who_opens_asks_dials_and_pairs() {
     let (mut stage, request) = Stage::open(&[]);
-    assert_eq!(stage.hears(&answer(&request, JOE, &[HOST])), []);
-    let (on, _) = dials(&stage.harness.news())[0];
+    assert_eq!(stage.receive(&answer(&request, JOE, &[HOST])), []);
+    let (on, _) = dials(&stage.harness.actions())[0];
     stage.harness.call(|it, now| it.handle_connected(on, now));
-    assert_eq!(sent(&stage.harness.news(), on), format!("key:{THEIRS}\n"));
+    assert_eq!(sent(&stage.harness.actions(), on), format!("key:{THEIRS}\n"));
     let line = format!("ok:{}\n", key(&request));
-    let used = stage.harness.hears(on, format!("{line}hello").as_bytes());
+    let used = stage.harness.receive(on, format!("{line}hello").as_bytes());
     assert_eq!(used, line.len(), "what is behind it is the stream");
-    let news = stage.harness.news();
-    assert_eq!(sent(&news, on), "ok\n");
-    assert!(news.contains(&Done::Asked(Output::Read { on: stage.local, wanted: true })));
-    assert_eq!(news.last(), Some(&Done::Asked(Output::Pair { hidden: on, client: stage.local })));
+    let actions = stage.harness.actions();
+    assert_eq!(sent(&actions, on), "ok\n");
+    assert!(actions.contains(&Done::Asked(Output::Read { on: stage.local, wanted: true })));
+    assert_eq!(actions.last(), Some(&Done::Asked(Output::Pair { hidden: on, client: stage.local })));
     let peer = jid(JOE);
     assert_eq!(
         stage.events(),
@@ -179,10 +179,10 @@ fn who_accepts_answers_serves_and_pairs() {
     let [answer] = &answers[..] else { panic!("{answers:?}") };
     assert_eq!((&answer.to, &answer.id, &answer.kind), (&jid(JOE), &IqId::new("1"), &Kind::Result));
     let on = stage.accepted();
-    assert_eq!(stage.harness.hears(on, format!("key:{}\n", key(answer)).as_bytes()), 37);
-    assert_eq!(sent(&stage.harness.news(), on), format!("ok:{THEIRS}\n"));
-    let _ = stage.harness.hears(on, b"ok\n");
-    assert!(stage.harness.news().contains(&Done::Asked(Output::Pair { hidden: on, client: stage.local })));
+    assert_eq!(stage.harness.receive(on, format!("key:{}\n", key(answer)).as_bytes()), 37);
+    assert_eq!(sent(&stage.harness.actions(), on), format!("ok:{THEIRS}\n"));
+    let _ = stage.harness.receive(on, b"ok\n");
+    assert!(stage.harness.actions().contains(&Done::Asked(Output::Pair { hidden: on, client: stage.local })));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_request_without_an_id_is_answered_without_one() {
     let mut stage = Stage::accept(&[HOST]);
     let mut request = dtcp::request(&jid(JOE), &jid(ME), IqId::new("1").unwrap(), &offer(&[]));
     request.id = None;
-    assert!(matches!(&stage.hears(&request)[..], [Iq { id: None, kind: Kind::Result, .. }]));
+    assert!(matches!(&stage.receive(&request)[..], [Iq { id: None, kind: Kind::Result, .. }]));
 }
 
 #[test]
@@ -199,12 +199,12 @@ fn case_3_a_connection_that_was_there_at_success_is_told_and_closed() {
     let answer = stage.asked(&[]).remove(0);
     let line = format!("key:{}\n", key(&answer));
     let (late, silent, on) = (stage.accepted(), stage.accepted(), stage.accepted());
-    let _ = stage.harness.hears(on, format!("{line}ok\n").as_bytes());
-    stage.harness.news();
-    let _ = stage.harness.hears(late, line.as_bytes());
+    let _ = stage.harness.receive(on, format!("{line}ok\n").as_bytes());
+    stage.harness.actions();
+    let _ = stage.harness.receive(late, line.as_bytes());
     let close = Done::Asked(Output::Close { on: late, how: Close::Linger });
-    assert_eq!(stage.harness.news(), [Done::Sent(late, b"error\n".to_vec()), close]);
-    assert_eq!(stage.harness.hears(silent, b""), 0);
+    assert_eq!(stage.harness.actions(), [Done::Sent(late, b"error\n".to_vec()), close]);
+    assert_eq!(stage.harness.receive(silent, b""), 0);
     stage.harness.call(|it, now| it.handle_end(on, End::Reset, now));
     assert!(stage.harness.machine.is_done(), "it goes with the stream");
 }
@@ -215,9 +215,9 @@ fn a_direct_connection_that_is_cut_closes_behind_the_alert_and_one_that_is_reset
         let mut stage = Stage::accept(&[HOST]);
         stage.asked(&[]);
         let on = stage.accepted();
-        stage.harness.news();
+        stage.harness.actions();
         stage.harness.call(|it, now| it.handle_end(on, end, now));
-        assert_eq!(stage.harness.news(), [Done::Asked(Output::Close { on, how })]);
+        assert_eq!(stage.harness.actions(), [Done::Asked(Output::Close { on, how })]);
     }
 }
 
@@ -234,15 +234,15 @@ fn case_6_a_request_where_neither_has_a_host_is_refused_with_503() {
 fn case_9_when_both_gave_up_who_opens_fails_and_who_accepts_goes_on() {
     let refused = Refused { why: Failure::Unreachable, error: None, connect_error: None };
     let (mut stage, request) = Stage::open(&[HOST]);
-    stage.hears(&answer(&request, JOE, &[]));
+    stage.receive(&answer(&request, JOE, &[]));
     goes_on(&mut stage);
-    assert_eq!(stage.hears(&error(JOE, None, Some(&key(&request)))), []);
+    assert_eq!(stage.receive(&error(JOE, None, Some(&key(&request)))), []);
     stage.is_over(&Outcome::Failed(refused.clone()));
 
     let mut stage = Stage::accept(&[HOST]);
     let answer = stage.asked(&[]).remove(0);
     stage.events();
-    stage.hears(&error(JOE, IqId::new("g"), Some(&key(&answer))));
+    stage.receive(&error(JOE, IqId::new("g"), Some(&key(&answer))));
     assert_eq!(stage.events(), [DtcpEvent::Failed { peer: jid(JOE), refused }]);
     goes_on(&mut stage);
     assert!(matches!(stage.asked(&[])[..], [Iq { kind: Kind::Result, .. }]), "the next may get through");
@@ -251,7 +251,7 @@ fn case_9_when_both_gave_up_who_opens_fails_and_who_accepts_goes_on() {
 #[test]
 fn case_10_at_the_deadline_the_other_is_told_and_the_session_is_over() {
     let (mut stage, request) = Stage::open(&[HOST]);
-    stage.hears(&answer(&request, JOE, &[]));
+    stage.receive(&answer(&request, JOE, &[]));
     stage.harness.wait(Span::from_secs(60));
     stage.is_over(&Outcome::Failed(Refused { why: Failure::Deadline, error: None, connect_error: None }));
 }
@@ -259,13 +259,13 @@ fn case_10_at_the_deadline_the_other_is_told_and_the_session_is_over() {
 #[test]
 fn case_12_a_give_up_counts_from_the_peer_alone_and_with_our_key_alone() {
     let (mut stage, request) = Stage::open(&[HOST]);
-    stage.hears(&answer(&request, JOE, &[]));
+    stage.receive(&answer(&request, JOE, &[]));
     for odd in [
         error("joe@y/other", None, Some(&key(&request))),
         error(JOE, None, Some(THEIRS)),
         error(JOE, None, None),
     ] {
-        assert_eq!(stage.hears(&odd), [], "no error is ever answered");
+        assert_eq!(stage.receive(&odd), [], "no error is ever answered");
         goes_on(&mut stage);
     }
 }
@@ -273,8 +273,8 @@ fn case_12_a_give_up_counts_from_the_peer_alone_and_with_our_key_alone() {
 #[test]
 fn case_13_a_give_up_names_the_others_key_and_has_an_id_of_its_own() {
     let (mut stage, request) = Stage::open(&[HOST]);
-    stage.hears(&answer(&request, JOE, &[HOST]));
-    let (on, _) = dials(&stage.harness.news())[0];
+    stage.receive(&answer(&request, JOE, &[HOST]));
+    let (on, _) = dials(&stage.harness.actions())[0];
     let refused = rendezvous_core::machine::DialFailure::Refused;
     stage.harness.call(|it, now| it.handle_dial_failed(on, refused, now));
     let iqs = stage.iqs();
@@ -288,26 +288,26 @@ fn case_13_a_give_up_names_the_others_key_and_has_an_id_of_its_own() {
 #[test]
 fn case_14_who_is_told_to_stop_gives_up() {
     let (mut stage, request) = Stage::open(&[HOST]);
-    stage.hears(&answer(&request, JOE, &[HOST]));
-    let (on, _) = dials(&stage.harness.news())[0];
+    stage.receive(&answer(&request, JOE, &[HOST]));
+    let (on, _) = dials(&stage.harness.actions())[0];
     stage.harness.call(IqHandler::handle_drain);
     assert!(
         matches!(&stage.iqs()[..], [Iq { kind: Kind::Error(error), .. }] if error.condition.code() == 503)
     );
     assert_eq!(stage.harness.machine.outcome(), Some(&Outcome::Abandoned));
-    assert!(stage.harness.news().contains(&Done::Asked(Output::Close { on, how: Close::Abort })));
+    assert!(stage.harness.actions().contains(&Done::Asked(Output::Close { on, how: Close::Abort })));
     assert!(stage.harness.machine.is_done());
 }
 
 #[test]
 fn a_local_connection_that_breaks_gives_up_and_one_that_ends_does_not() {
     let (mut stage, request) = Stage::open(&[HOST]);
-    stage.hears(&answer(&request, JOE, &[HOST]));
+    stage.receive(&answer(&request, JOE, &[HOST]));
     let local = stage.local;
     stage.harness.call(|it, now| it.handle_end(local, End::Clean, now));
     assert_eq!(stage.harness.machine.outcome(), None);
     let (mut stage, request) = Stage::open(&[HOST]);
-    stage.hears(&answer(&request, JOE, &[HOST]));
+    stage.receive(&answer(&request, JOE, &[HOST]));
     let local = stage.local;
     stage.harness.call(|it, now| it.handle_end(local, End::Reset, now));
     assert_eq!(stage.iqs().len(), 1, "a give-up");
@@ -319,14 +319,14 @@ fn case_15_a_request_without_a_key_is_400_and_one_that_is_not_wanted_403() {
     let mut stage = Stage::accept(&[HOST]);
     let mut request = dtcp::request(&jid(JOE), &jid(ME), IqId::new("1").unwrap(), &offer(&[]));
     request.payload = Some(rendezvous_core::xmpp::element::Element::new(dtcp::NAMESPACE, "query"));
-    assert_eq!(code(&stage.hears(&request)), 400);
+    assert_eq!(code(&stage.receive(&request)), 400);
 
     let mut stage = Stage::new(Role::Accept { from: Allow::These(vec![jid("ann@y")]) }, &[HOST]);
     assert_eq!(code(&stage.asked(&[HOST])), 403);
     let mut by_ann = dtcp::request(&jid("ann@y/1"), &jid(ME), IqId::new("1").unwrap(), &offer(&[]));
-    assert!(matches!(stage.hears(&by_ann)[..], [Iq { kind: Kind::Result, .. }]));
+    assert!(matches!(stage.receive(&by_ann)[..], [Iq { kind: Kind::Result, .. }]));
     by_ann.to = jid("other@x/home");
-    assert_eq!(code(&stage.hears(&by_ann)), 501, "nobody is there");
+    assert_eq!(code(&stage.receive(&by_ann)), 501, "nobody is there");
 
     let (mut stage, _) = Stage::open(&[HOST]);
     assert_eq!(code(&stage.asked(&[HOST])), 403, "who opens accepts nobody");
@@ -339,10 +339,10 @@ fn case_15_and_38_so_many_sessions_at_a_time_and_a_key_once() {
     assert_eq!(code(&stage.asked(&[])), 409, "the same key");
     let by = |name: &str| dtcp::request(&jid(name), &jid(ME), IqId::new("2").unwrap(), &offer(&[]));
     for other in 1..SESSIONS_MAX {
-        let answer = stage.hears(&by(&format!("ann{other}@y/1")));
+        let answer = stage.receive(&by(&format!("ann{other}@y/1")));
         assert!(matches!(answer[..], [Iq { kind: Kind::Result, .. }]));
     }
-    assert_eq!(code(&stage.hears(&by("one@too/many"))), 500);
+    assert_eq!(code(&stage.receive(&by("one@too/many"))), 500);
 }
 
 #[test]
@@ -352,11 +352,11 @@ fn the_first_that_gets_through_is_served_and_the_others_are_told() {
     let by_ann =
         dtcp::request(&jid("ann@y/1"), &jid(ME), IqId::new("2").unwrap(), &offer(&["203.0.113.1:1"]));
     let to_bob = dtcp::request(&jid("bob@y/1"), &jid(ME), IqId::new("3").unwrap(), &offer(&[]));
-    stage.hears(&by_ann);
-    let to_bob = stage.hears(&to_bob).remove(0);
+    stage.receive(&by_ann);
+    let to_bob = stage.receive(&to_bob).remove(0);
     let on = stage.accepted();
-    let _ = stage.harness.hears(on, format!("key:{}\nok\n", key(&to_bob)).as_bytes());
-    assert!(stage.harness.news().contains(&Done::Asked(Output::Pair { hidden: on, client: stage.local })));
+    let _ = stage.harness.receive(on, format!("key:{}\nok\n", key(&to_bob)).as_bytes());
+    assert!(stage.harness.actions().contains(&Done::Asked(Output::Pair { hidden: on, client: stage.local })));
     let iqs = stage.iqs();
     let [given_up] = &iqs[..] else { panic!("{iqs:?}: who is not dialled has nothing to be told") };
     assert_eq!((&given_up.to, code_of(given_up)), (&jid("ann@y/1"), 503));
@@ -366,16 +366,16 @@ fn the_first_that_gets_through_is_served_and_the_others_are_told() {
 #[test]
 fn case_16_an_answer_counts_once_with_our_id_and_from_the_peer_alone() {
     let (mut stage, request) = Stage::open(&[]);
-    stage.hears(&answer(&request, "joe@y/other", &[HOST]));
+    stage.receive(&answer(&request, "joe@y/other", &[HOST]));
     let mut odd = answer(&request, JOE, &[HOST]);
     odd.id = IqId::new("other");
-    stage.hears(&odd);
+    stage.receive(&odd);
     odd.id = None;
-    stage.hears(&odd);
+    stage.receive(&odd);
     goes_on(&mut stage);
-    stage.hears(&answer(&request, JOE, &[HOST]));
-    assert_eq!(dials(&stage.harness.news()).len(), 1);
-    stage.hears(&answer(&request, JOE, &[HOST]));
+    stage.receive(&answer(&request, JOE, &[HOST]));
+    assert_eq!(dials(&stage.harness.actions()).len(), 1);
+    stage.receive(&answer(&request, JOE, &[HOST]));
     goes_on(&mut stage);
 }
 
@@ -384,19 +384,19 @@ fn case_16_an_answer_without_a_key_fails_the_session() {
     let (mut stage, request) = Stage::open(&[HOST]);
     let mut odd = answer(&request, JOE, &[]);
     odd.payload = None;
-    assert_eq!(stage.hears(&odd), []);
+    assert_eq!(stage.receive(&odd), []);
     stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: None, connect_error: None }));
 }
 
 #[test]
 fn a_refusal_fails_the_session_and_what_it_says_is_kept() {
     let (mut stage, request) = Stage::open(&[HOST]);
-    stage.hears(&error("joe@y/other", request.id.clone(), None));
+    stage.receive(&error("joe@y/other", request.id.clone(), None));
     goes_on(&mut stage);
     let said = StanzaError::new(Condition::FeatureNotImplemented, "DTCP not supported");
     let mut refusal = error(JOE, request.id.clone(), None);
     refusal.kind = Kind::Error(said.clone());
-    assert_eq!(stage.hears(&refusal), []);
+    assert_eq!(stage.receive(&refusal), []);
     stage.is_over(&Outcome::Failed(Refused {
         why: Failure::Refused,
         error: Some(said),
@@ -410,8 +410,8 @@ fn what_is_not_about_dtcp_is_refused_with_503_and_answers_never() {
     let mut iq = dtcp::request(&jid(JOE), &jid(ME), IqId::new("1").unwrap(), &offer(&[]));
     iq.payload = Some(rendezvous_core::xmpp::element::Element::new("jabber:iq:version", "query"));
     iq.kind = Kind::Get;
-    assert_eq!(code(&stage.hears(&iq)), 503);
+    assert_eq!(code(&stage.receive(&iq)), 503);
     iq.kind = Kind::Result;
-    assert_eq!(stage.hears(&iq), []);
-    assert_eq!(stage.hears(&error(JOE, None, Some("k"))), []);
+    assert_eq!(stage.receive(&iq), []);
+    assert_eq!(stage.receive(&error(JOE, None, Some("k"))), []);
 }

@@ -8,7 +8,7 @@ fn key() -> Key {
 }
 
 /// A serving end that has read one line.
-fn heard<'a>(serving: &mut Serving, line: &'a [u8]) -> Served<'a> {
+fn served<'a>(serving: &mut Serving, line: &'a [u8]) -> Served<'a> {
     let Step { used, act } = serving.on_bytes(line);
     assert_eq!(used, line.len(), "{:?}", line.escape_ascii().to_string());
     act
@@ -16,14 +16,14 @@ fn heard<'a>(serving: &mut Serving, line: &'a [u8]) -> Served<'a> {
 
 fn tentative() -> Serving {
     let mut serving = Serving::new(Tls::Prefer);
-    assert_eq!(heard(&mut serving, b"key:k\n"), Served::Judge(b"k"));
+    assert_eq!(served(&mut serving, b"key:k\n"), Served::Judge(b"k"));
     assert_eq!(serving.judge(Verdict::Tentative), Served::Accept);
     serving
 }
 
 fn serving_in_tls(tls: Tls) -> Serving {
     let mut serving = Serving::new(tls);
-    assert_eq!(heard(&mut serving, b"starttls\n"), Served::StartTls);
+    assert_eq!(served(&mut serving, b"starttls\n"), Served::StartTls);
     serving.on_tls_up();
     serving
 }
@@ -43,7 +43,7 @@ fn answer(dialling: &mut Dialling, line: &[u8]) -> Dialled {
 #[test]
 fn a_right_key_at_the_requestor_needs_no_ack() {
     let mut serving = Serving::new(Tls::Off);
-    assert_eq!(heard(&mut serving, b"key:k\n"), Served::Judge(b"k"));
+    assert_eq!(served(&mut serving, b"key:k\n"), Served::Judge(b"k"));
     assert_eq!(serving.judge(Verdict::Commit), Served::Accept);
     assert_eq!(serving.on_bytes(b"ok\n"), Step { used: 0, act: Served::Wait });
 }
@@ -52,7 +52,7 @@ fn a_right_key_at_the_requestor_needs_no_ack() {
 fn a_right_key_at_the_responder_needs_the_ack() {
     let mut serving = tentative();
     assert!(serving.is_tentative());
-    assert_eq!(heard(&mut serving, b"ok\n"), Served::Acknowledged);
+    assert_eq!(served(&mut serving, b"ok\n"), Served::Acknowledged);
     assert_eq!(serving.on_bytes(b"key:k\n"), Step { used: 0, act: Served::Wait });
 }
 
@@ -64,20 +64,20 @@ fn case_2_nothing_is_read_behind_a_key_until_it_is_judged() {
     assert_eq!(serving.judge(Verdict::Later), Served::Wait);
     assert_eq!(serving.on_bytes(b"starttls\n"), Step { used: 0, act: Served::Wait });
     assert_eq!(serving.judge(Verdict::Wrong), Served::Refuse);
-    assert_eq!(heard(&mut serving, b"starttls\n"), Served::Refuse);
+    assert_eq!(served(&mut serving, b"starttls\n"), Served::Refuse);
 }
 
 #[test]
 fn case_17_a_fourth_error_ends_the_connection() {
     let mut serving = Serving::new(Tls::Off);
     for line in [&b"key:wrong\n"[..], b"hello\n", b"ok\n"] {
-        let act = match heard(&mut serving, line) {
+        let act = match served(&mut serving, line) {
             Served::Judge(_) => serving.judge(Verdict::Wrong),
             act => act,
         };
         assert_eq!(act, Served::Refuse);
     }
-    assert_eq!(heard(&mut serving, b"\n"), Served::Dismiss);
+    assert_eq!(served(&mut serving, b"\n"), Served::Dismiss);
     assert_eq!(serving.on_bytes(b"key:k\n"), Step { used: 0, act: Served::Wait });
 }
 
@@ -85,8 +85,8 @@ fn case_17_a_fourth_error_ends_the_connection() {
 fn case_18_nonsense_is_an_error_and_the_connection_stays() {
     for line in [&b"\n"[..], b"key\n", b"key:\n", b"hello\n", b"ok\n", b"ok:k\n", b"error\n"] {
         let mut serving = Serving::new(Tls::Off);
-        assert_eq!(heard(&mut serving, line), Served::Refuse, "{:?}", line.escape_ascii().to_string());
-        assert_eq!(heard(&mut serving, b"key:k\n"), Served::Judge(b"k"));
+        assert_eq!(served(&mut serving, line), Served::Refuse, "{:?}", line.escape_ascii().to_string());
+        assert_eq!(served(&mut serving, b"key:k\n"), Served::Judge(b"k"));
     }
 }
 
@@ -101,10 +101,10 @@ fn case_19_a_line_too_long_ends_the_connection() {
 #[test]
 fn case_22_an_argument_to_the_ack_is_no_ack() {
     let mut serving = tentative();
-    assert_eq!(heard(&mut serving, b"ok:k\n"), Served::Refuse);
+    assert_eq!(served(&mut serving, b"ok:k\n"), Served::Refuse);
     assert!(!serving.is_tentative());
-    assert_eq!(heard(&mut serving, b"ok\n"), Served::Refuse);
-    assert_eq!(heard(&mut tentative(), b"ok:\n"), Served::Acknowledged);
+    assert_eq!(served(&mut serving, b"ok\n"), Served::Refuse);
+    assert_eq!(served(&mut tentative(), b"ok:\n"), Served::Acknowledged);
 }
 
 #[test]
@@ -122,16 +122,16 @@ fn case_26_bytes_behind_starttls_are_not_lines() {
 #[test]
 fn case_26_without_tls_starttls_is_an_error() {
     let mut serving = Serving::new(Tls::Off);
-    assert_eq!(heard(&mut serving, b"starttls\n"), Served::Refuse);
-    assert_eq!(heard(&mut serving, b"key:k\n"), Served::Judge(b"k"));
+    assert_eq!(served(&mut serving, b"starttls\n"), Served::Refuse);
+    assert_eq!(served(&mut serving, b"key:k\n"), Served::Judge(b"k"));
 }
 
 #[test]
 fn case_27_starttls_inside_of_tls_is_an_error() {
     let mut serving = serving_in_tls(Tls::Prefer);
     assert!(serving.is_secure());
-    assert_eq!(heard(&mut serving, b"starttls\n"), Served::Refuse);
-    assert_eq!(heard(&mut serving, b"key:k\n"), Served::Judge(b"k"));
+    assert_eq!(served(&mut serving, b"starttls\n"), Served::Refuse);
+    assert_eq!(served(&mut serving, b"key:k\n"), Served::Judge(b"k"));
 }
 
 #[test]
@@ -147,22 +147,22 @@ fn case_28_who_prefers_tls_goes_on_in_clear_and_who_requires_it_does_not() {
 #[test]
 fn case_29_where_tls_is_required_no_key_is_judged_in_clear() {
     let mut serving = Serving::new(Tls::Require);
-    assert_eq!(heard(&mut serving, b"key:k\n"), Served::Refuse);
-    assert_eq!(heard(&mut serving, b"starttls\n"), Served::StartTls);
+    assert_eq!(served(&mut serving, b"key:k\n"), Served::Refuse);
+    assert_eq!(served(&mut serving, b"starttls\n"), Served::StartTls);
     serving.on_tls_up();
-    assert_eq!(heard(&mut serving, b"key:k\n"), Served::Judge(b"k"));
+    assert_eq!(served(&mut serving, b"key:k\n"), Served::Judge(b"k"));
     // If TLS is not required, a key in clear is equivalent.
-    assert_eq!(heard(&mut Serving::new(Tls::Prefer), b"key:k\n"), Served::Judge(b"k"));
+    assert_eq!(served(&mut Serving::new(Tls::Prefer), b"key:k\n"), Served::Judge(b"k"));
 }
 
 #[test]
 fn case_30_anything_but_the_ack_ends_the_tentative_state() {
     for line in [&b"starttls\n"[..], b"key:k\n", b"error\n", b"hello\n", b"\n"] {
         let mut serving = tentative();
-        assert_eq!(heard(&mut serving, line), Served::Refuse);
+        assert_eq!(served(&mut serving, line), Served::Refuse);
         assert!(!serving.is_tentative());
-        assert_eq!(heard(&mut serving, b"ok\n"), Served::Refuse);
-        assert_eq!(heard(&mut serving, b"key:k\n"), Served::Judge(b"k"));
+        assert_eq!(served(&mut serving, b"ok\n"), Served::Refuse);
+        assert_eq!(served(&mut serving, b"key:k\n"), Served::Judge(b"k"));
     }
 }
 

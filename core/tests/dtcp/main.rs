@@ -97,12 +97,12 @@ impl Party {
         Self::new(Config { tls, ..Config::default() })
     }
 
-    fn news(&mut self) -> Vec<Output> {
-        let mut news = Vec::new();
+    fn actions(&mut self) -> Vec<Output> {
+        let mut actions = Vec::new();
         loop {
             match self.it.poll_output() {
-                Output::Idle { .. } => return news,
-                output => news.push(output),
+                Output::Idle { .. } => return actions,
+                output => actions.push(output),
             }
         }
     }
@@ -117,14 +117,16 @@ impl Party {
     fn sleep(&mut self, span: Span) -> Vec<Output> {
         self.now = self.now + span;
         self.it.handle_timeout(self.now);
-        self.news()
+        self.actions()
     }
 
     /// We sent a request, with one host. Returns the session and our key.
     fn requested(&mut self) -> (SessionId, Key) {
         let session = self.it.request("joe", &[place("198.51.100.1:8000")], self.now);
-        let news = self.news();
-        let [Output::Signal { signal: Signal::Request(ours), .. }] = &news[..] else { panic!("{news:?}") };
+        let actions = self.actions();
+        let [Output::Signal { signal: Signal::Request(ours), .. }] = &actions[..] else {
+            panic!("{actions:?}")
+        };
         (session, ours.key.clone())
     }
 
@@ -132,33 +134,35 @@ impl Party {
     fn requestor(&mut self, theirs: &Offer) -> (SessionId, Key, Vec<Output>) {
         let (session, key) = self.requested();
         self.it.handle_answer(session, theirs, self.now);
-        (session, key, self.news())
+        (session, key, self.actions())
     }
 
     /// We got a request with this offer, and have one host.
     fn responder(&mut self, theirs: &Offer) -> (SessionId, Key, Vec<Output>) {
         let session = self.it.handle_request("joe", theirs, &[place("198.51.100.1:8000")], self.now);
-        let mut news = self.news();
-        let Output::Signal { signal: Signal::Answer(ours), .. } = news.remove(0) else { panic!("{news:?}") };
-        (session, ours.key, news)
+        let mut actions = self.actions();
+        let Output::Signal { signal: Signal::Answer(ours), .. } = actions.remove(0) else {
+            panic!("{actions:?}")
+        };
+        (session, ours.key, actions)
     }
 
     fn accepted(&mut self) -> LinkId {
         let link = self.it.handle_accepted(self.now);
-        assert_eq!(self.news(), []);
+        assert_eq!(self.actions(), []);
         link
     }
 
     /// All of the bytes are consumed. Returns the outputs.
-    fn hears(&mut self, link: LinkId, bytes: &[u8]) -> Vec<Output> {
+    fn receive(&mut self, link: LinkId, bytes: &[u8]) -> Vec<Output> {
         let used = self.it.handle_bytes(link, bytes);
         assert_eq!(used, bytes.len(), "{:?}", bytes.escape_ascii().to_string());
-        self.news()
+        self.actions()
     }
 
     fn connected(&mut self, link: LinkId) -> Vec<Output> {
         self.it.handle_connected(link);
-        self.news()
+        self.actions()
     }
 }
 
@@ -194,8 +198,9 @@ fn give_up(session: SessionId) -> Output {
     Output::Signal { session, signal: Signal::GiveUp(Key::new(THEIRS.as_bytes()).unwrap()) }
 }
 
-fn dials(news: &[Output]) -> Vec<(LinkId, SocketAddr)> {
-    news.iter()
+fn dials(actions: &[Output]) -> Vec<(LinkId, SocketAddr)> {
+    actions
+        .iter()
         .filter_map(|it| match it {
             Output::Dial { link, to } => Some((*link, *to)),
             _ => None,
@@ -203,9 +208,9 @@ fn dials(news: &[Output]) -> Vec<(LinkId, SocketAddr)> {
         .collect()
 }
 
-fn one_dial(news: &[Output]) -> LinkId {
-    let dials = dials(news);
-    assert_eq!(dials.len(), 1, "{news:?}");
+fn one_dial(actions: &[Output]) -> LinkId {
+    let dials = dials(actions);
+    assert_eq!(dials.len(), 1, "{actions:?}");
     dials[0].0
 }
 

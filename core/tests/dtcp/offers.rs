@@ -15,8 +15,9 @@ use crate::{
 const CERTIFICATE: Fingerprint = Fingerprint([1; 32]);
 const ANOTHER: Fingerprint = Fingerprint([2; 32]);
 
-fn refusals(news: &[Output]) -> Vec<Refusal> {
-    news.iter()
+fn refusals(actions: &[Output]) -> Vec<Refusal> {
+    actions
+        .iter()
         .filter_map(|it| match it {
             Output::Signal { signal: Signal::Refuse(refusal), .. } => Some(*refusal),
             _ => None,
@@ -60,23 +61,23 @@ fn keys_are_neither_shown_nor_taken_by_their_front() {
 #[test]
 fn case_5_the_first_three_hosts_are_dialled_and_no_other() {
     let hosts = ["192.0.2.1:1", "192.0.2.2:2", "192.0.2.3:3", "192.0.2.4:4"];
-    let (_, _, news) = Party::with_tls(Tls::Off).requestor(&offer(&hosts));
-    let ports: Vec<_> = dials(&news).iter().map(|(_, to)| to.port()).collect();
+    let (_, _, actions) = Party::with_tls(Tls::Off).requestor(&offer(&hosts));
+    let ports: Vec<_> = dials(&actions).iter().map(|(_, to)| to.port()).collect();
     assert_eq!(ports, [1, 2, 3]);
 }
 
 #[test]
 fn case_5_an_unusable_host_counts_among_the_three() {
     let hosts = ["192.0.2.1:1", "nonsense", "127.0.0.1:3", "192.0.2.4:4"];
-    let (_, _, news) = Party::with_tls(Tls::Off).requestor(&offer(&hosts));
-    let ports: Vec<_> = dials(&news).iter().map(|(_, to)| to.port()).collect();
+    let (_, _, actions) = Party::with_tls(Tls::Off).requestor(&offer(&hosts));
+    let ports: Vec<_> = dials(&actions).iter().map(|(_, to)| to.port()).collect();
     assert_eq!(ports, [1]);
 }
 
 #[test]
 fn case_36_a_host_that_is_offered_twice_is_dialled_once() {
-    let (_, _, news) = Party::with_tls(Tls::Off).requestor(&offer(&[HOST, HOST, "192.0.2.2:8000"]));
-    assert_eq!(dials(&news).len(), 2);
+    let (_, _, actions) = Party::with_tls(Tls::Off).requestor(&offer(&[HOST, HOST, "192.0.2.2:8000"]));
+    assert_eq!(dials(&actions).len(), 2);
 }
 
 #[test]
@@ -84,9 +85,9 @@ fn case_5_and_33_we_offer_three_hosts_at_most_with_ipv6_last() {
     let mut party = Party::with_tls(Tls::Off);
     let hosts = ["[2001:db8::1]:1", "192.0.2.1:2", "example.org:3", "192.0.2.4:4"].map(place);
     let session = party.it.request("joe", &hosts, party.now);
-    let news = party.news();
-    let [Output::Signal { session: id, signal: Signal::Request(ours) }] = &news[..] else {
-        panic!("{news:?}")
+    let actions = party.actions();
+    let [Output::Signal { session: id, signal: Signal::Request(ours) }] = &actions[..] else {
+        panic!("{actions:?}")
     };
     assert_eq!(*id, session);
     assert_eq!(ours.hosts, ["192.0.2.1:2", "example.org:3", "[2001:db8::1]:1"]);
@@ -94,17 +95,17 @@ fn case_5_and_33_we_offer_three_hosts_at_most_with_ipv6_last() {
 
 #[test]
 fn case_6_who_got_no_host_gives_up_without_a_word() {
-    let (_, _, news) = Party::with_tls(Tls::Off).requestor(&offer(&[]));
-    assert_eq!(news, []);
-    let (_, _, news) = Party::with_tls(Tls::Off).responder(&offer(&[]));
-    assert_eq!(news, []);
+    let (_, _, actions) = Party::with_tls(Tls::Off).requestor(&offer(&[]));
+    assert_eq!(actions, []);
+    let (_, _, actions) = Party::with_tls(Tls::Off).responder(&offer(&[]));
+    assert_eq!(actions, []);
 }
 
 #[test]
 fn case_6_a_request_is_refused_when_neither_side_has_a_host() {
     let mut party = Party::with_tls(Tls::Off);
     party.it.handle_request("joe", &offer(&[]), &[], party.now);
-    assert_eq!(refusals(&party.news()), [Refusal::Unreachable]);
+    assert_eq!(refusals(&party.actions()), [Refusal::Unreachable]);
     assert_eq!(party.it.sessions(), 0);
 }
 
@@ -112,17 +113,17 @@ fn case_6_a_request_is_refused_when_neither_side_has_a_host() {
 fn case_6_a_requestor_fails_at_once_when_neither_side_has_a_host() {
     let mut party = Party::with_tls(Tls::Off);
     let session = party.it.request("joe", &[], party.now);
-    party.news();
+    party.actions();
     party.it.handle_answer(session, &offer(&[]), party.now);
-    assert_eq!(party.news(), [failed(session, Failure::Unreachable)]);
+    assert_eq!(party.actions(), [failed(session, Failure::Unreachable)]);
 }
 
 #[test]
 fn case_7_an_answer_and_then_a_give_up_when_no_host_is_usable() {
     for hosts in [["nonsense"], ["127.0.0.1:80"], ["192.0.2.1:0"], ["2001:db8::1:80"], ["example.org:80"]] {
         let mut party = Party::with_tls(Tls::Off);
-        let (session, _, news) = party.responder(&offer(&hosts));
-        assert_eq!(news, [give_up(session)]);
+        let (session, _, actions) = party.responder(&offer(&hosts));
+        assert_eq!(actions, [give_up(session)]);
         assert_eq!(party.it.sessions(), 1);
     }
 }
@@ -131,34 +132,34 @@ fn case_7_an_answer_and_then_a_give_up_when_no_host_is_usable() {
 fn case_8_who_was_given_no_host_counts_as_given_up() {
     let mut party = Party::with_tls(Tls::Off);
     let session = party.it.handle_request("joe", &offer(&[HOST]), &[], party.now);
-    let dial = one_dial(&party.news());
+    let dial = one_dial(&party.actions());
     party.it.handle_dial_failed(dial);
     let expected = [close(dial, Close::Abort), give_up(session), failed(session, Failure::Unreachable)];
-    assert_eq!(party.news(), expected[..1]);
+    assert_eq!(party.actions(), expected[..1]);
     assert_eq!(party.sleep(Span::from_secs(10)), expected[1..]);
 }
 
 /// The outputs of a responder after a request, with their times.
-fn told(meets: impl FnOnce(&mut Party, LinkId)) -> Vec<(u64, Output)> {
+fn outputs_of(meets: impl FnOnce(&mut Party, LinkId)) -> Vec<(u64, Output)> {
     let mut party = Party::with_tls(Tls::Off);
     let session = party.it.handle_request("joe", &offer(&[HOST]), &[place(HOST)], party.now);
-    let dial = one_dial(&party.news());
+    let dial = one_dial(&party.actions());
     meets(&mut party, dial);
-    let mut told: Vec<_> = party.news().into_iter().map(|news| (0, news)).collect();
+    let mut outputs_of: Vec<_> = party.actions().into_iter().map(|actions| (0, actions)).collect();
     for second in 1..60 {
-        told.extend(party.sleep(Span::from_secs(1)).into_iter().map(|news| (second, news)));
+        outputs_of.extend(party.sleep(Span::from_secs(1)).into_iter().map(|actions| (second, actions)));
     }
-    told.retain(|(_, news)| matches!(news, Output::Signal { .. }));
-    assert_eq!(told.first().map(|(_, news)| news), Some(&give_up(session)));
-    told
+    outputs_of.retain(|(_, actions)| matches!(actions, Output::Signal { .. }));
+    assert_eq!(outputs_of.first().map(|(_, actions)| actions), Some(&give_up(session)));
+    outputs_of
 }
 
 #[test]
 fn what_a_dial_met_is_not_to_be_told_from_what_is_said_and_when() {
-    let refused = told(|party, dial| party.it.handle_dial_failed(dial));
-    let silent = told(|_, _| ());
-    let open = told(|party, dial| party.it.handle_connected(dial));
-    let another_service = told(|party, dial| {
+    let refused = outputs_of(|party, dial| party.it.handle_dial_failed(dial));
+    let silent = outputs_of(|_, _| ());
+    let open = outputs_of(|party, dial| party.it.handle_connected(dial));
+    let another_service = outputs_of(|party, dial| {
         party.it.handle_connected(dial);
         let _ = party.it.handle_bytes(dial, b"SSH-2.0-OpenSSH_9.9\r\nerror\nerror\nerror\nerror\n");
         party.it.handle_end(dial);
@@ -177,7 +178,7 @@ fn one_account_has_its_dials_a_minute_and_no_more_whatever_its_resources_and_key
                 Offer { key: Key::new(format!("{second}.{n}").as_bytes()).unwrap(), ..offer(&[HOST]) };
             let peer = format!("joe@y/{second}.{n}");
             let session = party.it.handle_request(&peer, &theirs, &[], party.now);
-            dials += party.news().iter().filter(|news| matches!(news, Output::Dial { .. })).count();
+            dials += party.actions().iter().filter(|actions| matches!(actions, Output::Dial { .. })).count();
             party.it.cancel(session);
         }
         party.sleep(Span::from_secs(1));
@@ -185,7 +186,10 @@ fn one_account_has_its_dials_a_minute_and_no_more_whatever_its_resources_and_key
     assert!((30..=60).contains(&dials), "{dials}");
     let theirs = offer(&[HOST]);
     party.it.handle_request("ann@y/1", &theirs, &[], party.now);
-    assert!(party.news().iter().any(|news| matches!(news, Output::Dial { .. })), "another has its own");
+    assert!(
+        party.actions().iter().any(|actions| matches!(actions, Output::Dial { .. })),
+        "another has its own"
+    );
 }
 
 #[test]
@@ -194,8 +198,8 @@ fn one_account_never_has_all_sessions() {
     let ask = |party: &mut Party, peer: &str, key: usize| {
         let theirs = Offer { key: Key::new(format!("k{key}").as_bytes()).unwrap(), ..offer(&[]) };
         let session = party.it.handle_request(peer, &theirs, &[place(HOST)], party.now);
-        let news = party.news();
-        news.iter().any(
+        let actions = party.actions();
+        actions.iter().any(
             |it| matches!(it, Output::Signal { session: of, signal: Signal::Answer(_) } if *of == session),
         )
     };
@@ -211,20 +215,20 @@ fn case_15_too_many_sessions_are_refused() {
     let mut party = Party::new(Config { sessions_max: 1, ..Config::default() });
     party.requested();
     party.it.handle_request("jane", &offer(&[HOST]), &[], party.now);
-    assert_eq!(refusals(&party.news()), [Refusal::Busy]);
+    assert_eq!(refusals(&party.actions()), [Refusal::Busy]);
     let session = party.it.request("jane", &[], party.now);
-    assert_eq!(party.news(), [failed(session, Failure::Busy)]);
+    assert_eq!(party.actions(), [failed(session, Failure::Busy)]);
     assert_eq!(party.it.sessions(), 1);
 }
 
 #[test]
 fn case_16_a_second_answer_is_ignored() {
     let mut party = Party::with_tls(Tls::Off);
-    let (session, _, news) = party.requestor(&offer(&[HOST]));
-    assert_eq!(dials(&news).len(), 1);
+    let (session, _, actions) = party.requestor(&offer(&[HOST]));
+    assert_eq!(dials(&actions).len(), 1);
     party.it.handle_answer(session, &offer(&["192.0.2.9:9"]), party.now);
     party.it.handle_refused(session);
-    assert_eq!(party.news(), []);
+    assert_eq!(party.actions(), []);
     assert_eq!(party.it.sessions(), 1);
 }
 
@@ -233,38 +237,38 @@ fn case_16_a_refusal_fails_the_session() {
     let mut party = Party::with_tls(Tls::Off);
     let (session, _) = party.requested();
     party.it.handle_refused(session);
-    assert_eq!(party.news(), [failed(session, Failure::Refused)]);
+    assert_eq!(party.actions(), [failed(session, Failure::Refused)]);
     party.it.handle_answer(session, &offer(&[HOST]), party.now);
-    assert_eq!(party.news(), []);
+    assert_eq!(party.actions(), []);
 }
 
 #[test]
 fn case_34_names_are_looked_up_when_allowed_and_their_addresses_judged() {
     let policy = Policy { names: true, ..Policy::default() };
     let mut party = Party::new(Config { policy, ..Config::default() });
-    let (_, _, news) = party.requestor(&offer(&["example.org:80", "example.org:0"]));
-    let [Output::Resolve { link, host, port: 80 }] = &news[..] else { panic!("{news:?}") };
+    let (_, _, actions) = party.requestor(&offer(&["example.org:80", "example.org:0"]));
+    let [Output::Resolve { link, host, port: 80 }] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(host, "example.org");
     let addresses = ["127.0.0.1:80", "192.0.2.5:80", "192.0.2.6:80"].map(|it| it.parse().unwrap());
     party.it.handle_resolved(*link, &addresses);
-    assert_eq!(party.news(), [Output::Dial { link: *link, to: addresses[1] }]);
+    assert_eq!(party.actions(), [Output::Dial { link: *link, to: addresses[1] }]);
 }
 
 #[test]
 fn case_34_a_name_with_no_address_that_may_be_dialled_is_given_up() {
     let policy = Policy { names: true, ..Policy::default() };
     let mut party = Party::new(Config { policy, ..Config::default() });
-    let (session, _, news) = party.requestor(&offer(&["rebound.example:80"]));
-    let [Output::Resolve { link, .. }] = &news[..] else { panic!("{news:?}") };
+    let (session, _, actions) = party.requestor(&offer(&["rebound.example:80"]));
+    let [Output::Resolve { link, .. }] = &actions[..] else { panic!("{actions:?}") };
     party.it.handle_resolved(*link, &["127.0.0.1:80".parse().unwrap()]);
-    assert_eq!(party.news(), [close(*link, Close::Abort), give_up(session)]);
+    assert_eq!(party.actions(), [close(*link, Close::Abort), give_up(session)]);
 }
 
 #[test]
 fn case_35_what_the_policy_allows_is_dialled() {
     let mut party = Party::new(Config { policy: everywhere(), ..Config::default() });
-    let (_, _, news) = party.requestor(&offer(&["127.0.0.1:1", "[fe80::1]:2", "0.0.0.0:3"]));
-    assert_eq!(dials(&news).len(), 2);
+    let (_, _, actions) = party.requestor(&offer(&["127.0.0.1:1", "[fe80::1]:2", "0.0.0.0:3"]));
+    assert_eq!(dials(&actions).len(), 2);
 }
 
 #[test]
@@ -285,48 +289,48 @@ fn case_38_the_same_key_of_the_same_peer_is_a_conflict_while_its_session_lives()
     let (session, _, _) = party.responder(&offer(&[HOST]));
     let hosts = [place("198.51.100.1:8000")];
     party.it.handle_request("joe", &offer(&[HOST]), &hosts, party.now);
-    assert_eq!(refusals(&party.news()), [Refusal::Conflict]);
+    assert_eq!(refusals(&party.actions()), [Refusal::Conflict]);
     party.it.handle_request("jane", &offer(&[HOST]), &hosts, party.now);
-    assert_eq!(refusals(&party.news()), []);
+    assert_eq!(refusals(&party.actions()), []);
     party.it.cancel(session);
-    party.news();
+    party.actions();
     party.it.handle_request("joe", &offer(&[HOST]), &hosts, party.now);
-    assert_eq!(refusals(&party.news()), []);
+    assert_eq!(refusals(&party.actions()), []);
 }
 
 #[test]
 fn case_39_without_a_fingerprint_any_certificate_will_do() {
     let mut party = Party::with_tls(Tls::Require);
-    let (session, key, news) = party.requestor(&offer(&[HOST]));
-    let dial = one_dial(&news);
+    let (session, key, actions) = party.requestor(&offer(&[HOST]));
+    let dial = one_dial(&actions);
     assert_eq!(party.connected(dial), [write(dial, *b"starttls\n")]);
-    assert_eq!(party.hears(dial, b"ok\n"), [Output::StartTls { link: dial, role: TlsRole::Client }]);
+    assert_eq!(party.receive(dial, b"ok\n"), [Output::StartTls { link: dial, role: TlsRole::Client }]);
     party.it.handle_tls_up(dial, Some(ANOTHER));
-    assert_eq!(party.news(), [write(dial, *b"key:a1b2c3d4\n")]);
-    let news = party.hears(dial, &ok_line(&key));
-    assert_eq!(news, [write(dial, *b"ok\n"), Output::Established { session, link: dial, tls: true }]);
+    assert_eq!(party.actions(), [write(dial, *b"key:a1b2c3d4\n")]);
+    let actions = party.receive(dial, &ok_line(&key));
+    assert_eq!(actions, [write(dial, *b"ok\n"), Output::Established { session, link: dial, tls: true }]);
 }
 
 #[test]
 fn a_dialling_party_shows_no_key_to_another_certificate() {
     for certificate in [Some(ANOTHER), None] {
         let mut party = Party::with_tls(Tls::Prefer);
-        let (session, _, news) = party.requestor(&pinned(&[HOST], CERTIFICATE));
-        let dial = one_dial(&news);
+        let (session, _, actions) = party.requestor(&pinned(&[HOST], CERTIFICATE));
+        let dial = one_dial(&actions);
         party.connected(dial);
-        party.hears(dial, b"ok\n");
+        party.receive(dial, b"ok\n");
         party.it.handle_tls_up(dial, certificate);
-        assert_eq!(party.news(), [close(dial, Close::Abort), give_up(session)]);
+        assert_eq!(party.actions(), [close(dial, Close::Abort), give_up(session)]);
     }
 }
 
 #[test]
 fn a_dialling_party_speaks_no_clear_text_to_who_has_a_certificate() {
     let mut party = Party::with_tls(Tls::Prefer);
-    let (session, _, news) = party.requestor(&pinned(&[HOST], CERTIFICATE));
-    let dial = one_dial(&news);
+    let (session, _, actions) = party.requestor(&pinned(&[HOST], CERTIFICATE));
+    let dial = one_dial(&actions);
     party.connected(dial);
-    assert_eq!(party.hears(dial, b"error\n"), [close(dial, Close::Abort), give_up(session)]);
+    assert_eq!(party.receive(dial, b"error\n"), [close(dial, Close::Abort), give_up(session)]);
 }
 
 #[test]
@@ -335,12 +339,12 @@ fn a_serving_party_takes_a_right_key_from_the_right_certificate_only() {
         let mut party = Party::with_tls(Tls::Prefer);
         let (session, key, _) = party.requestor(&pinned(&[], CERTIFICATE));
         let link = party.accepted();
-        party.hears(link, b"starttls\n");
+        party.receive(link, b"starttls\n");
         party.it.handle_tls_up(link, certificate);
-        let news = party.hears(link, &key_line(&key));
+        let actions = party.receive(link, &key_line(&key));
         let won = Output::Established { session, link, tls: true };
         let right = vec![write(link, *b"ok:a1b2c3d4\n"), won];
-        assert_eq!(news, if is_right { right } else { vec![error(link)] });
+        assert_eq!(actions, if is_right { right } else { vec![error(link)] });
     }
 }
 
@@ -349,7 +353,7 @@ fn a_serving_party_takes_no_key_in_clear_from_who_has_a_certificate() {
     let mut party = Party::with_tls(Tls::Prefer);
     let (_, key, _) = party.responder(&pinned(&[HOST], CERTIFICATE));
     let link = party.accepted();
-    assert_eq!(party.hears(link, &key_line(&key)), [error(link)]);
+    assert_eq!(party.receive(link, &key_line(&key)), [error(link)]);
 }
 
 #[test]
@@ -357,9 +361,9 @@ fn a_parked_connection_in_clear_is_refused_when_the_answer_names_a_certificate()
     let mut party = Party::with_tls(Tls::Prefer);
     let (session, key) = party.requested();
     let link = party.accepted();
-    party.hears(link, &key_line(&key));
+    party.receive(link, &key_line(&key));
     party.it.handle_answer(session, &pinned(&[], CERTIFICATE), party.now);
-    assert_eq!(party.news(), [error(link), Output::Read { link, wanted: true }]);
+    assert_eq!(party.actions(), [error(link), Output::Read { link, wanted: true }]);
     assert_eq!(party.it.sessions(), 1);
 }
 
@@ -368,8 +372,8 @@ fn a_fingerprint_is_nothing_to_who_wants_no_tls() {
     let mut party = Party::with_tls(Tls::Off);
     let (session, key, _) = party.requestor(&pinned(&[], CERTIFICATE));
     let link = party.accepted();
-    let news = party.hears(link, &key_line(&key));
-    assert_eq!(news, [write(link, *b"ok:a1b2c3d4\n"), established(session, link)]);
+    let actions = party.receive(link, &key_line(&key));
+    assert_eq!(actions, [write(link, *b"ok:a1b2c3d4\n"), established(session, link)]);
 }
 
 #[test]
@@ -377,9 +381,9 @@ fn our_fingerprint_goes_with_our_offers() {
     let mut party = Party::new(Config { fingerprint: Some(CERTIFICATE), ..Config::default() });
     party.it.request("joe", &[], party.now);
     party.it.handle_request("joe", &offer(&[HOST]), &[], party.now);
-    for news in &party.news()[..2] {
-        let Output::Signal { signal: Signal::Request(ours) | Signal::Answer(ours), .. } = news else {
-            panic!("{news:?}")
+    for actions in &party.actions()[..2] {
+        let Output::Signal { signal: Signal::Request(ours) | Signal::Answer(ours), .. } = actions else {
+            panic!("{actions:?}")
         };
         assert_eq!(ours.fingerprint, Some(CERTIFICATE));
     }

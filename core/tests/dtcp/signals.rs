@@ -12,10 +12,10 @@ use crate::{
 /// A requestor whose one dial has failed.
 fn given_up() -> (Party, SessionId, rendezvous_core::dtcp::Key) {
     let mut party = Party::with_tls(Tls::Off);
-    let (session, key, news) = party.requestor(&offer(&[HOST]));
-    let dial = one_dial(&news);
+    let (session, key, actions) = party.requestor(&offer(&[HOST]));
+    let dial = one_dial(&actions);
     party.it.handle_dial_failed(dial);
-    assert_eq!(party.news(), [close(dial, Close::Abort), give_up(session)]);
+    assert_eq!(party.actions(), [close(dial, Close::Abort), give_up(session)]);
     (party, session, key)
 }
 
@@ -23,7 +23,7 @@ fn given_up() -> (Party, SessionId, rendezvous_core::dtcp::Key) {
 fn case_9_when_both_gave_up_the_session_fails_without_a_word() {
     let (mut party, session, key) = given_up();
     party.it.handle_give_up(session);
-    assert_eq!(party.news(), [failed(session, Failure::Unreachable)]);
+    assert_eq!(party.actions(), [failed(session, Failure::Unreachable)]);
     assert_eq!(party.it.session_of("joe", key.as_bytes()), None);
     assert_eq!(party.until(), None);
 }
@@ -31,20 +31,20 @@ fn case_9_when_both_gave_up_the_session_fails_without_a_word() {
 #[test]
 fn case_10_when_the_other_gave_up_we_go_on() {
     let mut party = Party::with_tls(Tls::Off);
-    let (session, key, news) = party.requestor(&offer(&[HOST]));
-    let dial = one_dial(&news);
+    let (session, key, actions) = party.requestor(&offer(&[HOST]));
+    let dial = one_dial(&actions);
     party.it.handle_give_up(session);
-    assert_eq!(party.news(), []);
+    assert_eq!(party.actions(), []);
     party.connected(dial);
-    assert_eq!(party.hears(dial, &ok_line(&key)), [write(dial, *b"ok\n"), established(session, dial)]);
+    assert_eq!(party.receive(dial, &ok_line(&key)), [write(dial, *b"ok\n"), established(session, dial)]);
 }
 
 #[test]
 fn case_10_when_we_gave_up_the_other_may_still_come() {
     let (mut party, session, key) = given_up();
     let link = party.accepted();
-    let news = party.hears(link, &key_line(&key));
-    assert_eq!(news, [write(link, *b"ok:a1b2c3d4\n"), established(session, link)]);
+    let actions = party.receive(link, &key_line(&key));
+    assert_eq!(actions, [write(link, *b"ok:a1b2c3d4\n"), established(session, link)]);
 }
 
 #[test]
@@ -59,8 +59,8 @@ fn case_10_at_its_deadline_a_session_that_still_dials_gives_up() {
     let config =
         rendezvous_core::dtcp::negotiation::Config { session: Span::from_secs(1), ..Default::default() };
     let mut party = Party::new(config);
-    let (session, _, news) = party.requestor(&offer(&[HOST, "192.0.2.2:8000"]));
-    let closes: Vec<_> = dials(&news).iter().map(|(link, _)| close(*link, Close::Abort)).collect();
+    let (session, _, actions) = party.requestor(&offer(&[HOST, "192.0.2.2:8000"]));
+    let closes: Vec<_> = dials(&actions).iter().map(|(link, _)| close(*link, Close::Abort)).collect();
     let expected = [&[give_up(session)], &closes[..], &[failed(session, Failure::Deadline)]].concat();
     assert_eq!(party.sleep(Span::from_secs(1)), expected);
 }
@@ -70,11 +70,11 @@ fn case_11_a_give_up_during_a_live_handshake_waits_for_its_end() {
     let mut party = Party::with_tls(Tls::Off);
     let (session, key, _) = party.responder(&offer(&[]));
     let link = party.accepted();
-    party.hears(link, &key_line(&key));
+    party.receive(link, &key_line(&key));
     party.it.handle_give_up(session);
-    assert_eq!(party.news(), []);
+    assert_eq!(party.actions(), []);
     party.it.handle_end(link);
-    assert_eq!(party.news(), [close(link, Close::Abort), failed(session, Failure::Unreachable)]);
+    assert_eq!(party.actions(), [close(link, Close::Abort), failed(session, Failure::Unreachable)]);
 }
 
 #[test]
@@ -82,9 +82,9 @@ fn case_11_a_live_handshake_that_succeeds_after_a_give_up_wins() {
     let mut party = Party::with_tls(Tls::Off);
     let (session, key, _) = party.responder(&offer(&[]));
     let link = party.accepted();
-    party.hears(link, &key_line(&key));
+    party.receive(link, &key_line(&key));
     party.it.handle_give_up(session);
-    assert_eq!(party.hears(link, b"ok\n"), [established(session, link)]);
+    assert_eq!(party.receive(link, b"ok\n"), [established(session, link)]);
 }
 
 #[test]
@@ -92,10 +92,10 @@ fn case_11_a_tentative_connection_that_falls_back_ends_a_session_that_both_gave_
     let mut party = Party::with_tls(Tls::Off);
     let (session, key, _) = party.responder(&offer(&[]));
     let link = party.accepted();
-    party.hears(link, &key_line(&key));
+    party.receive(link, &key_line(&key));
     party.it.handle_give_up(session);
     assert_eq!(
-        party.hears(link, b"hello\n"),
+        party.receive(link, b"hello\n"),
         [write(link, *b"error\n"), failed(session, Failure::Unreachable)]
     );
 }
@@ -107,9 +107,9 @@ fn case_11_a_give_up_before_the_answer_is_kept() {
     let named = party.it.session_of("joe", key.as_bytes());
     assert_eq!(named, Some(session));
     party.it.handle_give_up(session);
-    assert_eq!(party.news(), []);
+    assert_eq!(party.actions(), []);
     party.it.handle_answer(session, &offer(&["nonsense"]), party.now);
-    assert_eq!(party.news(), [give_up(session), failed(session, Failure::Unreachable)]);
+    assert_eq!(party.actions(), [give_up(session), failed(session, Failure::Unreachable)]);
 }
 
 #[test]
@@ -117,10 +117,10 @@ fn case_11_a_parked_connection_outlives_the_give_up_before_the_answer() {
     let mut party = Party::with_tls(Tls::Off);
     let (session, key) = party.requested();
     let link = party.accepted();
-    party.hears(link, &key_line(&key));
+    party.receive(link, &key_line(&key));
     party.it.handle_give_up(session);
     party.it.handle_answer(session, &offer(&[]), party.now);
-    assert_eq!(party.news(), [write(link, *b"ok:a1b2c3d4\n"), established(session, link)]);
+    assert_eq!(party.actions(), [write(link, *b"ok:a1b2c3d4\n"), established(session, link)]);
 }
 
 #[test]
@@ -136,38 +136,38 @@ fn case_12_a_give_up_for_an_unknown_key_or_from_somebody_else_names_no_session()
 fn case_12_a_give_up_that_is_said_twice_or_after_the_end_is_ignored() {
     let (mut party, session, key) = given_up();
     let link = party.accepted();
-    party.hears(link, &key_line(&key));
+    party.receive(link, &key_line(&key));
     party.it.handle_give_up(session);
-    assert_eq!(party.news(), []);
+    assert_eq!(party.actions(), []);
     let mut party = Party::with_tls(Tls::Off);
     let (session, _, _) = party.requestor(&offer(&[HOST]));
     party.it.handle_give_up(session);
     party.it.handle_give_up(session);
-    assert_eq!((party.news(), party.it.sessions()), (vec![], 1));
+    assert_eq!((party.actions(), party.it.sessions()), (vec![], 1));
 }
 
 #[test]
 fn case_13_we_give_up_once_and_with_the_key_of_the_other() {
     let mut party = Party::with_tls(Tls::Off);
-    let (session, _, news) = party.requestor(&offer(&[HOST, "192.0.2.2:8000"]));
-    let [(first, _), (second, _)] = dials(&news)[..] else { panic!("{news:?}") };
+    let (session, _, actions) = party.requestor(&offer(&[HOST, "192.0.2.2:8000"]));
+    let [(first, _), (second, _)] = dials(&actions)[..] else { panic!("{actions:?}") };
     party.it.handle_dial_failed(first);
-    assert_eq!(party.news(), [close(first, Close::Abort)]);
+    assert_eq!(party.actions(), [close(first, Close::Abort)]);
     party.it.handle_dial_failed(second);
-    assert_eq!(party.news(), [close(second, Close::Abort), give_up(session)]);
+    assert_eq!(party.actions(), [close(second, Close::Abort), give_up(session)]);
     party.it.handle_dial_failed(second);
-    assert_eq!(party.news(), []);
+    assert_eq!(party.actions(), []);
 }
 
 #[test]
 fn case_14_a_cancel_while_connecting_is_a_give_up_and_closes_everything() {
     let mut party = Party::with_tls(Tls::Off);
-    let (session, key, news) = party.responder(&offer(&[HOST]));
-    let (dial, link) = (one_dial(&news), party.accepted());
-    party.hears(link, &key_line(&key));
+    let (session, key, actions) = party.responder(&offer(&[HOST]));
+    let (dial, link) = (one_dial(&actions), party.accepted());
+    party.receive(link, &key_line(&key));
     party.it.cancel(session);
     let expected = [give_up(session), close(dial, Close::Abort), close(link, Close::Abort)];
-    assert_eq!(party.news(), expected);
+    assert_eq!(party.actions(), expected);
     assert_eq!((party.it.sessions(), party.it.links()), (0, 0));
 }
 
@@ -175,7 +175,7 @@ fn case_14_a_cancel_while_connecting_is_a_give_up_and_closes_everything() {
 fn case_14_a_cancel_after_we_gave_up_says_nothing_more() {
     let (mut party, session, _) = given_up();
     party.it.cancel(session);
-    assert_eq!(party.news(), []);
+    assert_eq!(party.actions(), []);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn case_14_a_cancel_before_the_answer_says_nothing_and_the_answer_is_ignored() {
     let (session, _) = party.requested();
     party.it.cancel(session);
     party.it.handle_answer(session, &offer(&[HOST]), party.now);
-    assert_eq!(party.news(), Vec::<Output>::new());
+    assert_eq!(party.actions(), Vec::<Output>::new());
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl WireEnd {
         }
     }
 
-    fn hears(&self) -> bool {
+    fn reads(&self) -> bool {
         let open = matches!(self.owner, Owner::Negotiation | Owner::Application);
         open && !self.paused && self.securing != Securing::Begun && !self.coming.is_empty()
     }
@@ -191,7 +191,7 @@ impl World {
         };
         let hosts = world.hosts(0);
         world.sessions[0] = Some(world.parties[0].request("responder", &hosts, START));
-        world.obey(0);
+        world.perform_all(0);
         world
     }
 
@@ -228,7 +228,7 @@ impl World {
                         inputs.push(Input::TlsFailed { wire, at });
                     }
                 }
-                if end.hears() {
+                if end.reads() {
                     inputs.push(Input::Bytes { wire, to: at, all: false });
                     if self.rules.cut.is_none() && end.queued_bytes() > 1 {
                         inputs.push(Input::Bytes { wire, to: at, all: true });
@@ -250,13 +250,13 @@ impl World {
                 let link = self.parties[server].handle_accepted(START);
                 let end = &mut self.wires[wire].ends[server];
                 (end.link, end.owner) = (Some(link), Owner::Negotiation);
-                self.obey(server);
+                self.perform_all(server);
             }
             Input::Refuse { wire } => {
                 let dialler = self.wires[wire].dialler;
                 self.wires[wire].dial = Dial::Ended;
                 self.parties[dialler].handle_dial_failed(self.link(wire, dialler));
-                self.obey(dialler);
+                self.perform_all(dialler);
             }
             Input::Vanish { wire } => self.wires[wire].dial = Dial::Ended,
             Input::Connected { wire } => {
@@ -264,17 +264,17 @@ impl World {
                 self.wires[wire].dial = Dial::Ended;
                 self.wires[wire].ends[dialler].owner = Owner::Negotiation;
                 self.parties[dialler].handle_connected(self.link(wire, dialler));
-                self.obey(dialler);
+                self.perform_all(dialler);
             }
             Input::Bytes { wire, to, all } => self.deliver(wire, to, all),
             Input::TlsUp { wire, at } => {
                 self.wires[wire].ends[at].securing = Securing::Up;
                 self.parties[at].handle_tls_up(self.link(wire, at), None);
-                self.obey(at);
+                self.perform_all(at);
             }
             Input::TlsFailed { wire, at } => {
                 self.parties[at].handle_tls_failed(self.link(wire, at));
-                self.obey(at);
+                self.perform_all(at);
             }
         }
     }
@@ -300,7 +300,7 @@ impl World {
                 }
             }
         }
-        self.obey(to);
+        self.perform_all(to);
     }
 
     fn deliver(&mut self, wire: usize, to: usize, all: bool) {
@@ -326,7 +326,7 @@ impl World {
             let end = &mut self.wires[wire].ends[to];
             if end.owner == Owner::Negotiation {
                 self.parties[to].handle_end(self.link(wire, to));
-                self.obey(to);
+                self.perform_all(to);
             }
         }
     }
@@ -340,7 +340,7 @@ impl World {
                 let link = end.link.unwrap();
                 let used = self.parties[at].handle_bytes(link, &kept);
                 self.wires[wire].ends[at].kept = kept[used..].to_vec();
-                self.obey(at);
+                self.perform_all(at);
                 let end = &mut self.wires[wire].ends[at];
                 if end.owner == Owner::Application {
                     let rest = std::mem::take(&mut end.kept);
@@ -355,7 +355,7 @@ impl World {
         }
     }
 
-    fn obey(&mut self, at: usize) {
+    fn perform_all(&mut self, at: usize) {
         loop {
             match self.parties[at].poll_output() {
                 Output::Idle { .. } => return,

@@ -35,7 +35,7 @@ fn posting(fields: &str) -> String {
 #[test]
 fn who_names_nobody_is_asked_in_one_line_and_kept() {
     let mut world = world();
-    let on = world.says(ASK);
+    let on = world.client_sends(ASK);
     assert_eq!(world.got(on), challenge(&world, &world.got(on), ""));
     assert!(world.is_open(on));
     let from = "192.0.2.1:1000".parse().ok();
@@ -45,7 +45,7 @@ fn who_names_nobody_is_asked_in_one_line_and_kept() {
 #[test]
 fn who_can_t_be_kept_is_told_so() {
     let mut world = world();
-    let on = world.says("GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
+    let on = world.client_sends("GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
     assert_eq!(world.got(on), challenge(&world, &world.got(on), "Connection: close\r\n"));
     assert_eq!(world.closing(on), Some(Close::Linger));
 }
@@ -53,7 +53,7 @@ fn who_can_t_be_kept_is_told_so() {
 #[test]
 fn a_challenge_to_head_has_the_same_fields_and_no_body() {
     let mut world = world();
-    let on = world.says("HEAD / HTTP/1.1\r\nHost: relay\r\n\r\n");
+    let on = world.client_sends("HEAD / HTTP/1.1\r\nHost: relay\r\n\r\n");
     let got = world.got(on);
     let whole = challenge(&world, &got, "");
     let head = &whole[..whole.find('{').expect("a body")];
@@ -73,7 +73,7 @@ fn a_browser_gets_its_errors_as_pages() {
         (posting(&format!("{BROWSER}{}", "A: b\r\n".repeat(100))), "431"),
         (posting(&format!("{BROWSER}Cookie: {}\r\n", "a".repeat(16 << 10))), "431"),
     ];
-    let asked: Vec<_> = requests.iter().map(|(request, _)| world.says(request)).collect();
+    let asked: Vec<_> = requests.iter().map(|(request, _)| world.client_sends(request)).collect();
     world.wait_secs(5);
     for (on, (_, status)) in asked.into_iter().zip(requests) {
         let got = world.got(on);
@@ -86,8 +86,8 @@ fn a_browser_gets_its_errors_as_pages() {
 #[test]
 fn the_nonce_is_fresh_for_everyone_and_each_time() {
     let mut world = world();
-    let first = world.says(ASK);
-    let second = world.says(ASK);
+    let first = world.client_sends(ASK);
+    let second = world.client_sends(ASK);
     let texts = [world.take(first), world.take(second), {
         world.write(first, ASK);
         world.take(first)
@@ -111,7 +111,7 @@ fn who_names_no_uuid_or_uses_another_scheme_is_asked_again() {
     ];
     for value in cases {
         let mut world = world();
-        let on = world.says(ASK.replace("\r\n\r\n", &format!("\r\nAuthorization: {value}\r\n\r\n")));
+        let on = world.client_sends(ASK.replace("\r\n\r\n", &format!("\r\nAuthorization: {value}\r\n\r\n")));
         assert!(world.was_challenged(on), "{value}");
     }
 }
@@ -120,7 +120,7 @@ fn who_names_no_uuid_or_uses_another_scheme_is_asked_again() {
 fn after_the_challenge_the_same_connection_reaches_the_hidden_server() {
     let mut world = world();
     let hidden = world.register(ID);
-    let on = world.says(ASK);
+    let on = world.client_sends(ASK);
     assert!(world.was_challenged(on));
     world.write(on, get(ID));
     assert_eq!((world.peer(on), world.got(hidden).as_str()), (Some(hidden), GET));
@@ -130,7 +130,7 @@ fn after_the_challenge_the_same_connection_reaches_the_hidden_server() {
 fn a_challenge_goes_out_before_the_body_which_is_then_thrown_away() {
     let mut world = world();
     let hidden = world.register(ID);
-    let on = world.says(posting("Content-Length: 65536\r\n"));
+    let on = world.client_sends(posting("Content-Length: 65536\r\n"));
     assert!(world.was_challenged(on));
     for _ in 0..64 {
         world.write(on, [b'x'; 1024]);
@@ -145,7 +145,7 @@ fn a_challenge_goes_out_before_the_body_which_is_then_thrown_away() {
 fn a_body_that_comes_with_its_head_and_the_next_request_is_thrown_away_alone() {
     let mut world = world();
     let hidden = world.register(ID);
-    let on = world.says(posting("Content-Length: 5\r\n") + "GET /" + &get(ID));
+    let on = world.client_sends(posting("Content-Length: 5\r\n") + "GET /" + &get(ID));
     assert!(world.was_challenged(on));
     assert_eq!((world.peer(on), world.got(hidden).as_str()), (Some(hidden), GET));
 }
@@ -164,7 +164,7 @@ fn a_request_whose_end_is_not_known_or_too_far_away_closes_the_connection() {
     ];
     for head in cases {
         let mut world = world();
-        let on = world.says(&head);
+        let on = world.client_sends(&head);
         assert!(!world.was_challenged(on), "{head}");
     }
 }
@@ -173,7 +173,7 @@ fn a_request_whose_end_is_not_known_or_too_far_away_closes_the_connection() {
 fn a_request_without_a_body_is_kept_whatever_it_expects() {
     let mut world = world();
     for fields in ["", "Content-Length: 0\r\n", "Expect: 100-continue\r\n", "Connection: keep-alive\r\n"] {
-        let on = world.says(posting(fields));
+        let on = world.client_sends(posting(fields));
         assert!(world.was_challenged(on), "{fields}");
         world.write(on, ASK);
         assert!(world.was_challenged(on), "{fields}");
@@ -209,7 +209,7 @@ fn who_ended_its_side_gets_its_challenge_and_then_the_end() {
 #[test]
 fn who_ended_its_side_after_the_challenge_is_closed_in_order() {
     let mut world = world();
-    let on = world.says(ASK);
+    let on = world.client_sends(ASK);
     world.end(on, End::Clean);
     assert_eq!(world.got(on), challenge(&world, &world.got(on), ""));
     assert_eq!(world.closing(on), Some(Close::Linger));
@@ -219,7 +219,7 @@ fn who_ended_its_side_after_the_challenge_is_closed_in_order() {
 fn an_end_in_the_middle_of_a_thrown_away_body_closes() {
     for how in [End::Clean, End::Truncated, End::Reset] {
         let mut world = world();
-        let on = world.says(posting("Content-Length: 5\r\n") + "abc");
+        let on = world.client_sends(posting("Content-Length: 5\r\n") + "abc");
         assert!(world.was_challenged(on));
         world.end(on, how);
         assert!(!world.is_open(on));
@@ -229,7 +229,7 @@ fn an_end_in_the_middle_of_a_thrown_away_body_closes() {
 #[test]
 fn an_end_between_two_requests_is_no_fault() {
     let mut world = world();
-    let on = world.says(ASK);
+    let on = world.client_sends(ASK);
     assert!(world.was_challenged(on));
     world.take_events();
     world.end(on, End::Clean);
@@ -260,7 +260,7 @@ fn a_malformed_request_is_400() {
     ];
     for (head, why) in cases {
         let mut world = world();
-        let on = world.says(&head);
+        let on = world.client_sends(&head);
         world.assert_refused(on, "400 Bad Request", why);
     }
 }
@@ -268,16 +268,16 @@ fn a_malformed_request_is_400() {
 #[test]
 fn a_request_line_over_the_limit_is_414() {
     let mut world = world();
-    let on = world.says(format!("GET /{}", "a".repeat(8 << 10)));
+    let on = world.client_sends(format!("GET /{}", "a".repeat(8 << 10)));
     world.assert_refused(on, "414 URI Too Long", "request line too long");
 }
 
 #[test]
 fn a_head_over_the_limit_or_with_too_many_fields_is_431() {
     let mut world = world();
-    let on = world.says(posting(&format!("A: {}\r\n", "a".repeat(16 << 10))));
+    let on = world.client_sends(posting(&format!("A: {}\r\n", "a".repeat(16 << 10))));
     world.assert_refused(on, "431 Request Header Fields Too Large", "head too large");
-    let on = world.says(posting(&"A: b\r\n".repeat(100)));
+    let on = world.client_sends(posting(&"A: b\r\n".repeat(100)));
     world.assert_refused(on, "431 Request Header Fields Too Large", "too many fields");
 }
 
@@ -285,7 +285,7 @@ fn a_head_over_the_limit_or_with_too_many_fields_is_431() {
 fn what_is_not_http_1_x_is_505() {
     let mut world = world();
     for head in ["GET / HTTP/2.0\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/0.9\r\n\r\n"] {
-        let on = world.says(head);
+        let on = world.client_sends(head);
         world.assert_refused(on, "505 HTTP Version Not Supported", "HTTP version not supported");
     }
 }

@@ -19,13 +19,13 @@ fn challenged_connect(id: Id, key: &Key, challenge: &Challenge, nonce: &str) -> 
 impl World {
     /// A challenge, by a registration that is refused.
     fn get_challenge(&mut self) -> Challenge {
-        let on = self.says(format!("CONNECT uuid:{ID} HTTP/1.1\r\n\r\n"));
+        let on = self.client_sends(format!("CONNECT uuid:{ID} HTTP/1.1\r\n\r\n"));
         self.assert_refused(on, "407 Proxy Authentication Required", "no response parameter");
         self.challenge(on).expect("a challenge")
     }
 
     fn registers(&mut self, challenge: &Challenge, nonce: &str) -> ConnId {
-        self.says(challenged_connect(ID, &key_of(ID), challenge, nonce))
+        self.client_sends(challenged_connect(ID, &key_of(ID), challenge, nonce))
     }
 
     fn assert_accepted(&self, on: ConnId) -> Challenge {
@@ -119,11 +119,11 @@ fn a_challenge_that_the_relay_did_not_make_gets_the_same_401_and_counts_as_no_gu
         for _ in 0..30 {
             let on = world.registers(&challenge, NONCE);
             world.assert_refused(on, "401 Unauthorized", NOT_AUTHORIZED);
-            let on = world.says(challenged_connect(STRANGER, &key_of(STRANGER), &challenge, NONCE));
+            let on = world.client_sends(challenged_connect(STRANGER, &key_of(STRANGER), &challenge, NONCE));
             world.assert_refused(on, "401 Unauthorized", NOT_AUTHORIZED);
         }
     }
-    let plain = world.says(plain_connect(ID, WALL));
+    let plain = world.client_sends(plain_connect(ID, WALL));
     assert_eq!(world.got(plain), OK, "the address has no failure");
 }
 
@@ -141,7 +141,7 @@ fn a_wrong_token_over_a_good_challenge_and_one_of_an_unknown_id_get_one_and_the_
     .map(|head| {
         let mut world = world();
         let challenge = world.get_challenge();
-        let on = world.says(head(&challenge));
+        let on = world.client_sends(head(&challenge));
         world.assert_refused(on, "401 Unauthorized", NOT_AUTHORIZED);
         world.got(on)
     })
@@ -164,7 +164,7 @@ fn no_token_of_one_kind_is_accepted_as_one_of_another() {
         // Nonce and challenge exchanged.
         format!("response={over}&nonce={challenge}&challenge={NONCE}"),
     ] {
-        let on = world.says(format!("CONNECT uuid:{ID}?{query} HTTP/1.1\r\n\r\n"));
+        let on = world.client_sends(format!("CONNECT uuid:{ID}?{query} HTTP/1.1\r\n\r\n"));
         world.assert_refused(on, "401 Unauthorized", NOT_AUTHORIZED);
     }
 }
@@ -182,7 +182,7 @@ fn a_malformed_challenge_is_400() {
         format!("response=12345678&challenge={}", "c".repeat(20)),
     ] {
         let mut world = world();
-        let on = world.says(format!("CONNECT uuid:{ID}?{query} HTTP/1.1\r\n\r\n"));
+        let on = world.client_sends(format!("CONNECT uuid:{ID}?{query} HTTP/1.1\r\n\r\n"));
         world.assert_refused(on, "400 Bad Request", "malformed response, nonce or challenge");
     }
 }
@@ -191,11 +191,11 @@ fn a_malformed_challenge_is_400() {
 fn a_bound_token_gets_a_challenge_if_it_asks_for_one_and_a_plain_one_never() {
     let asking = |head: String| head.replace("\r\n\r\n", "\r\nRendezvous-Challenge: next\r\n\r\n");
     let mut world = world();
-    let on = world.says(asking(bound_connect(ID, WALL, NONCE)));
+    let on = world.client_sends(asking(bound_connect(ID, WALL, NONCE)));
     let challenge = world.assert_accepted(on);
     let on = world.registers(&challenge, NONCE);
     world.assert_accepted(on);
-    let on = world.says(asking(plain_connect(ID, WALL)));
+    let on = world.client_sends(asking(plain_connect(ID, WALL)));
     assert_eq!(world.got(on), OK);
 }
 
@@ -206,12 +206,12 @@ fn tokens_of_both_kinds_share_the_memory_of_an_id() {
     let over = world.registers(&challenge, NONCE);
     world.assert_accepted(over);
     for nonce in [NONCE, "fedcba9876543210"] {
-        let bound = world.says(bound_connect(ID, WALL, nonce));
+        let bound = world.client_sends(bound_connect(ID, WALL, nonce));
         assert_eq!(world.got(bound), OK);
     }
     let full = world.registers(&challenge, "fedcba9876543210");
     assert!(world.got(full).starts_with("HTTP/1.1 503 "), "{}", world.got(full));
-    let full = world.says(bound_connect(ID, WALL, "fedcba9876543211"));
+    let full = world.client_sends(bound_connect(ID, WALL, "fedcba9876543211"));
     assert!(world.got(full).starts_with("HTTP/1.1 503 "), "{}", world.got(full));
     world.wait_secs(61);
     let challenge = world.get_challenge();
@@ -230,6 +230,6 @@ fn what_is_remembered_of_a_secret_ends_with_it() {
     world.enrol(ids);
     let old = world.registers(&challenge, "fedcba9876543210");
     world.assert_refused(old, "401 Unauthorized", NOT_AUTHORIZED);
-    let new = world.says(challenged_connect(ID, &key_of(STRANGER), &challenge, NONCE));
+    let new = world.client_sends(challenged_connect(ID, &key_of(STRANGER), &challenge, NONCE));
     world.assert_accepted(new);
 }

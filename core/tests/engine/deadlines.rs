@@ -76,7 +76,7 @@ fn a_head_that_does_not_arrive_in_time_is_408() {
 #[test]
 fn a_kept_connection_is_idle_for_a_minute_and_a_head_on_it_has_ten_seconds() {
     let mut world = world();
-    let on = world.says(ASK);
+    let on = world.client_sends(ASK);
     assert!(world.was_challenged(on));
     world.wait_ms(59_999);
     world.write(on, "GET");
@@ -85,7 +85,7 @@ fn a_kept_connection_is_idle_for_a_minute_and_a_head_on_it_has_ten_seconds() {
     world.wait_ms(1);
     world.assert_refused(on, "408 Request Timeout", "the request's head did not arrive in time");
 
-    let on = world.says(ASK);
+    let on = world.client_sends(ASK);
     assert!(world.was_challenged(on));
     world.wait_secs(60);
     assert_eq!((world.got(on).as_str(), world.closing(on)), ("", Some(Close::Linger)));
@@ -122,7 +122,7 @@ fn a_200_that_is_not_taken_has_ten_seconds() {
 #[test]
 fn the_body_of_a_challenged_request_has_ten_seconds() {
     let mut world = world();
-    let on = world.says("POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 10\r\n\r\n12345");
+    let on = world.client_sends("POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 10\r\n\r\n12345");
     assert!(world.was_challenged(on));
     world.wait_ms(9_999);
     assert!(world.is_open(on));
@@ -133,7 +133,7 @@ fn the_body_of_a_challenged_request_has_ten_seconds() {
 #[test]
 fn the_body_of_a_challenged_request_may_be_slow_but_not_stand_still() {
     let mut world = world();
-    let on = world.says("POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 65536\r\n\r\n");
+    let on = world.client_sends("POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 65536\r\n\r\n");
     assert!(world.was_challenged(on));
     for _ in 0..7 {
         world.wait_ms(9_900);
@@ -152,7 +152,7 @@ fn the_body_of_a_challenged_request_may_be_slow_but_not_stand_still() {
 #[test]
 fn a_large_body_of_a_refused_request_is_read_to_its_end_at_a_mbit_a_second() {
     let mut world = world();
-    let on = world.says("POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 41943040\r\n\r\n");
+    let on = world.client_sends("POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 41943040\r\n\r\n");
     assert!(!world.was_challenged(on));
     for _ in 0..320 {
         world.wait_secs(1);
@@ -166,7 +166,7 @@ fn a_large_body_of_a_refused_request_is_read_to_its_end_at_a_mbit_a_second() {
 #[test]
 fn a_refused_peer_that_drips_is_closed_after_thirty_seconds() {
     let mut world = world();
-    let on = world.says("POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 41943040\r\n\r\n");
+    let on = world.client_sends("POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 41943040\r\n\r\n");
     // Fast at first, which restarts one window only.
     world.write(on, vec![b'x'; 4 << 20]);
     for _ in 0..29 {
@@ -181,7 +181,7 @@ fn a_refused_peer_that_drips_is_closed_after_thirty_seconds() {
 #[test]
 fn a_refused_peer_that_never_ends_is_closed_after_half_an_hour() {
     let mut world = world();
-    let on = world.says("POST / HTTP/1.1\r\nHost: relay\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let on = world.client_sends("POST / HTTP/1.1\r\nHost: relay\r\nTransfer-Encoding: chunked\r\n\r\n");
     for _ in 0..1_799 {
         world.wait_secs(1);
         assert!(!world.wire(on).closed);
@@ -194,7 +194,7 @@ fn a_refused_peer_that_never_ends_is_closed_after_half_an_hour() {
 #[test]
 fn a_refused_peer_that_says_nothing_more_is_waited_for_for_five_seconds() {
     let mut world = world();
-    let on = world.says("rubbish\r\n");
+    let on = world.client_sends("rubbish\r\n");
     assert_eq!(world.closing(on), Some(Close::Linger));
     world.wait_ms(4_999);
     assert!(!world.wire(on).closed);
@@ -205,7 +205,7 @@ fn a_refused_peer_that_says_nothing_more_is_waited_for_for_five_seconds() {
 #[test]
 fn a_refused_peer_that_goes_on_is_listened_to_for_thirty_seconds() {
     let mut world = world();
-    let on = world.says("POST / HTTP/1.1\r\nHost: relay\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let on = world.client_sends("POST / HTTP/1.1\r\nHost: relay\r\nTransfer-Encoding: chunked\r\n\r\n");
     assert!(!world.was_challenged(on));
     for _ in 0..7 {
         world.wait_ms(4_200);
@@ -313,7 +313,7 @@ fn a_request_that_does_not_even_leave_is_looked_after_as_well() {
     let mut world = world();
     let hidden = world.register(ID);
     world.stall(hidden, true);
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     assert_eq!(world.peer(client), Some(hidden));
     world.ages.insert(hidden, Span::from_secs(30));
     world.wait_secs(5);
@@ -324,7 +324,7 @@ fn a_request_that_does_not_even_leave_is_looked_after_as_well() {
 fn a_held_client_is_told_after_five_seconds_and_waits_no_longer() {
     let mut world = world();
     world.pair(ID);
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.wait_ms(4_999);
     assert!(world.is_open(client) && world.got(client).is_empty());
     world.wait_ms(1);

@@ -38,7 +38,7 @@ fn who_asks_from_now_on_gets_503_whoever_it_is() {
         plain_connect(ID, wall),
     ];
     for request in asked {
-        let on = world.says(request);
+        let on = world.client_sends(request);
         world.assert_refused(on, "503 Service Unavailable", STOPPING);
     }
 }
@@ -47,7 +47,7 @@ fn who_asks_from_now_on_gets_503_whoever_it_is() {
 fn held_clients_get_their_503_at_once() {
     let mut world = world();
     world.pair(ID);
-    let held = [world.says(get(ID)), world.says(get(ID))];
+    let held = [world.client_sends(get(ID)), world.client_sends(get(ID))];
     world.drain();
     for on in held {
         world.assert_refused(on, "503 Service Unavailable", STOPPING);
@@ -57,7 +57,7 @@ fn held_clients_get_their_503_at_once() {
 #[test]
 fn a_connection_without_a_request_closes_and_one_with_half_of_it_gets_its_503() {
     let mut world = world();
-    let (idle, half) = (world.open(), world.says("GET / HT"));
+    let (idle, half) = (world.open(), world.client_sends("GET / HT"));
     world.drain();
     assert_eq!((world.got(idle).as_str(), world.closing(idle)), ("", Some(Close::Linger)));
     world.write(half, "TP/1.1\r\nHost: relay\r\n\r\n");
@@ -71,7 +71,7 @@ fn a_connection_kept_after_a_challenge_is_kept_no_more() {
     let answering = world.open();
     world.stall(answering, true);
     world.write(answering, "GET / HTTP/1.1\r\nHost: relay\r\n\r\n");
-    let (idle, discarding) = (world.says(format!("{ask}abc")), world.says(ask));
+    let (idle, discarding) = (world.client_sends(format!("{ask}abc")), world.client_sends(ask));
     world.drain();
     assert!(!world.is_open(idle));
     assert!(world.is_open(answering) && world.is_open(discarding));

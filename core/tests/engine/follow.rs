@@ -81,7 +81,7 @@ fn wherever_two_requests_are_cut_each_reaches_whom_it_names() {
     for cut in 1..requests.len() {
         let mut world = world();
         let (hidden, other) = (world.register(ID), world.register(OTHER));
-        let client = world.says(&requests[..cut]);
+        let client = world.client_sends(&requests[..cut]);
         world.write(client, &requests[cut..]);
         world.write(hidden, ANSWER);
         let without = |body: &str| {
@@ -153,7 +153,7 @@ fn a_client_that_came_by_label_is_not_followed() {
     let mut world = world();
     let hidden = world.register(ID);
     let request = format!("GET / HTTP/1.1\r\nHost: home.{DOMAIN}\r\n\r\n");
-    let client = world.says(&request);
+    let client = world.client_sends(&request);
     world.write(hidden, ANSWER);
     world.write(client, get(OTHER));
     assert_eq!(world.take(hidden), request + &get(OTHER));
@@ -266,7 +266,7 @@ fn after_a_101_nothing_is_looked_at() {
         "GET / HTTP/1.1\r\nHost: relay\r\n{}Connection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n",
         credential(ID)
     );
-    let client = world.says(upgrade + "early");
+    let client = world.client_sends(upgrade + "early");
     assert!(!world.take(hidden).ends_with("early"), "what is behind an Upgrade waits for the 101");
     world.write(
         hidden,
@@ -285,7 +285,7 @@ fn an_upgrade_that_is_not_taken_is_followed_by_requests() {
         "GET / HTTP/1.1\r\nHost: relay\r\n{}Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         credential(ID)
     );
-    let client = world.says(upgrade + &get(OTHER));
+    let client = world.client_sends(upgrade + &get(OTHER));
     world.write(hidden, ANSWER);
     assert_eq!((world.peer(client), world.take(other)), (Some(other), GET.to_owned()));
 }
@@ -295,7 +295,7 @@ fn a_failed_hand_over_is_repeated_with_its_gate() {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
     let other = world.register(OTHER);
-    let client = world.says(get(ID) + &get(OTHER));
+    let client = world.client_sends(get(ID) + &get(OTHER));
     assert_eq!(world.peer(client), Some(first));
     world.end(first, End::Reset);
     assert_eq!(world.peer(client), Some(second));

@@ -78,7 +78,7 @@ fn a_token_is_not_accepted_under_another_server_name() {
     }
     // Without TLS, and without a ClientHello that names a host, there is no server name.
     let connect = bound_connect(ID, world.now.wall, "0123456789abcdef");
-    let on = world.says(connect);
+    let on = world.client_sends(connect);
     world.assert_refused(on, "421 Misdirected Request", SERVER);
 }
 

@@ -12,7 +12,7 @@ use crate::{ANSWER, FAILED, GET, ID, credential, get, post, world};
 fn is_retried(request: &str) -> bool {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
-    let client = world.says(request);
+    let client = world.client_sends(request);
     assert_eq!(world.peer(client), Some(first), "{request}");
     world.end(first, End::Clean);
     if !world.is_open(client) {
@@ -37,7 +37,7 @@ fn at_the_rendezvous_the_kernel_s_patience_is_for_slow_readers_again() {
     let mut world = world();
     let hidden = world.register(ID);
     assert!(world.wire(hidden).user_timeout.is_some());
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     assert_eq!((world.peer(client), world.wire(hidden).user_timeout), (Some(hidden), None));
 }
 
@@ -71,7 +71,7 @@ fn a_hidden_server_that_truncates_its_side_gets_no_clean_end_before_the_client_h
 fn a_502_to_head_has_no_body() {
     let mut world = world();
     let hidden = world.register(ID);
-    let client = world.says(get(ID).replace("GET", "HEAD"));
+    let client = world.client_sends(get(ID).replace("GET", "HEAD"));
     world.end(hidden, End::Reset);
     let whole = world.answer("502 Bad Gateway", "Connection: close\r\n", false, FAILED);
     assert_eq!(Some(world.got(client).as_str()), whole.split('{').next());
@@ -81,7 +81,7 @@ fn a_502_to_head_has_no_body() {
 fn a_get_goes_to_the_next_two_and_to_no_more() {
     let mut world = world();
     let mut waiting = [(); 4].map(|()| world.register(ID)).to_vec();
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     for _ in 0..3 {
         let hidden = waiting.pop().expect("one more");
         assert_eq!((world.peer(client), world.take(hidden).as_str()), (Some(hidden), GET));
@@ -96,7 +96,7 @@ fn a_get_goes_to_the_next_two_and_to_no_more() {
 fn what_is_retried_is_answered_as_if_nothing_had_been() {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.end(first, End::Reset);
     world.write(second, ANSWER);
     world.write(client, "more");
@@ -131,7 +131,7 @@ fn what_bytes_followed_is_not_retried() {
     assert!(!is_retried(&(get(ID) + "x")));
     let mut world = world();
     let (_, first) = (world.register(ID), world.register(ID));
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.write(client, "x");
     world.end(first, End::Reset);
     world.assert_refused(client, "502 Bad Gateway", FAILED);
@@ -141,7 +141,7 @@ fn what_bytes_followed_is_not_retried() {
 fn the_first_byte_ends_the_hand_over() {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.write(first, "H");
     world.end(first, End::Reset);
     assert_eq!((world.got(client).as_str(), world.closing(client)), ("H", Some(Close::Truncate)));
@@ -153,7 +153,7 @@ fn the_first_byte_ends_the_hand_over() {
 fn an_answer_that_was_on_its_way_when_writing_failed_still_arrives() {
     let mut world = world();
     let hidden = world.register(ID);
-    let client = world.says(post(ID, "a body that is"));
+    let client = world.client_sends(post(ID, "a body that is"));
     world.write_fails(hidden);
     assert!(!world.wire(client).wanted);
     let answer = "HTTP/1.1 413 Content Too Large\r\n\r\n";
@@ -166,7 +166,7 @@ fn an_answer_that_was_on_its_way_when_writing_failed_still_arrives() {
 fn a_connection_that_can_t_be_written_to_and_ends_without_a_word_is_a_failed_hand_over() {
     let mut world = world();
     let hidden = world.register(ID);
-    let client = world.says(post(ID, "body"));
+    let client = world.client_sends(post(ID, "body"));
     world.write_fails(hidden);
     world.end(hidden, End::Reset);
     world.assert_refused(client, "502 Bad Gateway", FAILED);
@@ -176,7 +176,7 @@ fn a_connection_that_can_t_be_written_to_and_ends_without_a_word_is_a_failed_han
 fn after_a_failed_write_the_next_hidden_server_hears_the_client_again() {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.write_fails(first);
     assert!(!world.wire(client).wanted);
     world.end(first, End::Reset);
@@ -189,7 +189,7 @@ fn after_a_failed_write_the_next_hidden_server_hears_the_client_again() {
 fn a_connection_that_acknowledges_nothing_is_a_failed_hand_over_too() {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.ages.insert(first, Span::from_secs(30));
     world.wait_secs(10);
     assert_eq!((world.closing(first), world.peer(client)), (Some(Close::Abort), Some(second)));
@@ -199,7 +199,7 @@ fn a_connection_that_acknowledges_nothing_is_a_failed_hand_over_too() {
 fn a_client_that_ended_its_side_is_retried_with_its_end() {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.end(client, End::Clean);
     assert!(world.wire(first).write_ended);
     world.end(first, End::Clean);
@@ -260,7 +260,7 @@ fn a_head_that_is_not_acknowledged_within_a_second_goes_to_the_next_connection()
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
     dies(&mut world, first);
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.wait_ms(999);
     assert_eq!(world.peer(client), Some(first));
     world.wait_ms(1);
@@ -276,7 +276,7 @@ fn at_a_far_agent_it_takes_four_round_trips() {
     let (second, first) = (world.register(ID), world.register(ID));
     dies(&mut world, first);
     world.round_trips.insert(first, Span::from_millis(600));
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.wait_ms(2_399);
     assert_eq!(world.peer(client), Some(first));
     world.wait_ms(1);
@@ -289,7 +289,7 @@ fn without_another_connection_the_client_is_held_and_gets_the_next_one() {
     let (first, client) = {
         let hidden = world.register(ID);
         dies(&mut world, hidden);
-        (hidden, world.says(get(ID)))
+        (hidden, world.client_sends(get(ID)))
     };
     world.wait_secs(1);
     assert!(!world.is_open(first) && world.is_open(client));
@@ -308,7 +308,7 @@ fn no_client_waits_longer_than_it_may_be_held_however_many_connections_are_dead(
             let hidden = world.register(ID);
             dies(&mut world, hidden);
         }
-        let client = world.says(get(ID));
+        let client = world.client_sends(get(ID));
         world.wait_ms(4_999);
         assert!(world.is_open(client), "{dead}");
         world.wait_ms(1);
@@ -321,7 +321,7 @@ fn what_may_not_be_repeated_has_four_seconds_and_gets_502() {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
     dies(&mut world, first);
-    let client = world.says(post(ID, "body"));
+    let client = world.client_sends(post(ID, "body"));
     world.wait_ms(3_999);
     assert_eq!(world.peer(client), Some(first));
     world.wait_ms(1);
@@ -333,7 +333,7 @@ fn what_may_not_be_repeated_has_four_seconds_and_gets_502() {
 fn a_head_that_was_acknowledged_is_never_handed_over_again() {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     // Some bytes were acknowledged since the hand-over, others were not.
     world.ages.insert(first, Span::from_millis(600));
     world.wait_secs(9);
@@ -346,7 +346,7 @@ fn a_head_that_was_acknowledged_is_never_handed_over_again() {
 fn a_delayed_acknowledgement_of_earlier_bytes_is_none_of_the_head() {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.ages.insert(first, Span::from_millis(980));
     world.wait_secs(1);
     assert_eq!(world.peer(client), Some(second));

@@ -30,11 +30,11 @@ fn a_removed_id_is_unknown_from_then_on() {
     let mut world = world();
     world.register(ID);
     world.enrol(vec![enrolled(OTHER, &[])]);
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.assert_refused(client, "404 Not Found", NOBODY);
-    let client = world.says("GET / HTTP/1.1\r\nHost: home.hidden.example\r\n\r\n");
+    let client = world.client_sends("GET / HTTP/1.1\r\nHost: home.hidden.example\r\n\r\n");
     world.assert_refused(client, "404 Not Found", NOBODY);
-    let hidden = world.says(bound_connect(ID, world.now.wall, NONCE));
+    let hidden = world.client_sends(bound_connect(ID, world.now.wall, NONCE));
     world.assert_refused(hidden, "401 Unauthorized", "not authorized");
 }
 
@@ -42,7 +42,7 @@ fn a_removed_id_is_unknown_from_then_on() {
 fn a_client_held_for_a_removed_id_gets_404() {
     let mut world = world();
     world.pair(ID);
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.enrol(vec![enrolled(OTHER, &[])]);
     world.assert_refused(client, "404 Not Found", NOBODY);
 }
@@ -78,11 +78,11 @@ fn after_a_rotation_the_old_secret_is_worth_nothing_and_what_waited_by_it_closes
     ids[0].key = key(9);
     world.enrol(ids.clone());
     assert_eq!(world.closing(old), Some(Close::Linger));
-    let again = world.says(&token);
+    let again = world.client_sends(&token);
     world.assert_refused(again, "401 Unauthorized", "not authorized");
     // The secret is valid: after rotating back, the relay accepts the first token again.
     world.enrol(both());
-    let again = world.says(&token);
+    let again = world.client_sends(&token);
     assert_eq!(world.got(again), OK);
 }
 
@@ -101,7 +101,7 @@ fn after_a_rotation_a_client_is_held_for_whoever_waited_until_then() {
             world.wait_secs(ended_before);
         }
         world.enrol(rotated.clone());
-        let client = world.says(get(ID));
+        let client = world.client_sends(get(ID));
         if is_served {
             assert!(world.is_open(client), "{ended_before} s");
             assert_eq!(world.got(client), "");
@@ -119,7 +119,7 @@ fn an_id_that_was_removed_and_comes_back_is_a_new_one() {
     world.end(hidden, End::Clean);
     world.enrol(vec![enrolled(OTHER, &[])]);
     world.enrol(both());
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.assert_refused(client, "404 Not Found", NOBODY);
 }
 
@@ -128,16 +128,16 @@ fn the_same_list_again_changes_nothing() {
     let mut world = world();
     let (hidden, client) = world.pair(ID);
     let (waiting, plain) = (world.register(OTHER), world.register_plain(OTHER));
-    let held = world.says(get(ID));
+    let held = world.client_sends(get(ID));
     let token = bound_connect(ID, world.now.wall, NONCE);
     world.take_events();
     world.enrol(both());
     assert_eq!(world.take_events(), []);
     assert!([hidden, client, waiting, plain, held].iter().all(|on| world.is_open(*on)));
-    let first = world.says(&token);
+    let first = world.client_sends(&token);
     assert_eq!(world.peer(first), Some(held));
     world.enrol(both());
-    let again = world.says(&token);
+    let again = world.client_sends(&token);
     world.assert_refused(again, "401 Unauthorized", "not authorized");
 }
 
@@ -147,9 +147,9 @@ fn a_label_goes_where_the_list_says_now() {
     let request = "GET / HTTP/1.1\r\nHost: home.hidden.example\r\n\r\n";
     world.enrol(vec![enrolled(ID, &["cellar"]), enrolled(OTHER, &["home"])]);
     let (hidden, other) = (world.register(ID), world.register(OTHER));
-    let client = world.says(request);
+    let client = world.client_sends(request);
     assert_eq!(world.peer(client), Some(other));
-    let client = world.says(request.replace("home", "cellar"));
+    let client = world.client_sends(request.replace("home", "cellar"));
     assert_eq!(world.peer(client), Some(hidden));
 }
 
@@ -161,7 +161,7 @@ fn plain_tokens_can_be_forbidden_and_what_was_let_in_by_one_stays() {
     ids[0].plain_tokens = false;
     world.enrol(ids);
     assert!(world.is_open(waiting));
-    let on = world.says(plain_connect(ID, world.now.wall));
+    let on = world.client_sends(plain_connect(ID, world.now.wall));
     world.assert_refused(on, "401 Unauthorized", "not authorized");
 }
 
@@ -173,13 +173,13 @@ fn an_id_that_was_removed_and_came_back_still_knows_how_many_pairs_it_has() {
     world.enrol(both());
     world.answered_pair(ID);
     world.register(ID);
-    let third = world.says(get(ID));
+    let third = world.client_sends(get(ID));
     world.assert_refused(third, "503 Service Unavailable", "too many pairs");
     // The end of the first does not affect the second.
     world.end(hidden, End::Reset);
     world.answered_pair(ID);
     world.register(ID);
-    let fourth = world.says(get(ID));
+    let fourth = world.client_sends(get(ID));
     world.assert_refused(fourth, "503 Service Unavailable", "too many pairs");
 }
 
@@ -190,7 +190,7 @@ fn an_id_that_came_back_is_served_as_long_as_its_pair_lasts() {
     world.enrol(Vec::new());
     world.enrol(both());
     world.wait_secs(100);
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.wait_secs(5);
     world.assert_refused(client, "503 Service Unavailable", BUSY);
 }
@@ -204,9 +204,9 @@ fn of_two_lines_with_one_id_the_first_counts_and_nothing_is_lost() {
     ids[2].key = key(9);
     world.enrol(ids);
     assert!(world.is_open(waiting));
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     assert_eq!(world.peer(client), Some(waiting));
-    let client = world.says("GET / HTTP/1.1\r\nHost: cellar.hidden.example\r\n\r\n");
+    let client = world.client_sends("GET / HTTP/1.1\r\nHost: cellar.hidden.example\r\n\r\n");
     world.assert_refused(client, "404 Not Found", NOBODY);
 }
 
@@ -217,6 +217,6 @@ fn a_new_id_is_there_at_once() {
     ids.push(enrolled(STRANGER, &[]));
     world.enrol(ids);
     let hidden = world.register(STRANGER);
-    let client = world.says(get(STRANGER));
+    let client = world.client_sends(get(STRANGER));
     assert_eq!(world.peer(client), Some(hidden));
 }

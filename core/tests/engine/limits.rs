@@ -18,7 +18,7 @@ fn wrong_bound() -> String {
 }
 
 impl World {
-    fn says_from(&mut self, from: &str, bytes: &str) -> ConnId {
+    fn client_sends_from(&mut self, from: &str, bytes: &str) -> ConnId {
         let on = self.open_from(from);
         self.write(on, bytes);
         on
@@ -37,18 +37,18 @@ impl World {
 fn twenty_failures_are_forgiven_and_then_one_in_six_seconds() {
     let mut world = world();
     for _ in 0..20 {
-        let on = world.says(guess(STRANGER));
+        let on = world.client_sends(guess(STRANGER));
         world.assert_refused(on, "401 Unauthorized", "not authorized");
     }
-    let on = world.says(guess(STRANGER));
+    let on = world.client_sends(guess(STRANGER));
     world.assert_too_many(on, 6);
     world.wait_ms(2_500);
-    let on = world.says(guess(STRANGER));
+    let on = world.client_sends(guess(STRANGER));
     world.assert_too_many(on, 4);
     world.wait_ms(3_500);
-    let on = world.says(guess(STRANGER));
+    let on = world.client_sends(guess(STRANGER));
     world.assert_refused(on, "401 Unauthorized", "not authorized");
-    let on = world.says(guess(STRANGER));
+    let on = world.client_sends(guess(STRANGER));
     world.assert_too_many(on, 6);
 }
 
@@ -56,16 +56,16 @@ fn twenty_failures_are_forgiven_and_then_one_in_six_seconds() {
 fn a_right_plain_token_is_refused_as_well_while_its_address_or_its_id_is_locked() {
     let mut world = world();
     for _ in 0..20 {
-        world.says(guess(ID));
+        world.client_sends(guess(ID));
     }
-    let on = world.says(plain_connect(OTHER, WALL));
+    let on = world.client_sends(plain_connect(OTHER, WALL));
     world.assert_too_many(on, 6);
-    let on = world.says_from("198.51.100.7:1", &plain_connect(ID, WALL));
+    let on = world.client_sends_from("198.51.100.7:1", &plain_connect(ID, WALL));
     world.assert_too_many(on, 6);
-    let on = world.says_from("198.51.100.7:1", &plain_connect(OTHER, WALL));
+    let on = world.client_sends_from("198.51.100.7:1", &plain_connect(OTHER, WALL));
     assert_eq!(world.got(on), OK);
     world.wait_secs(6);
-    let on = world.says_from("198.51.100.7:1", &plain_connect(ID, world.now.wall));
+    let on = world.client_sends_from("198.51.100.7:1", &plain_connect(ID, world.now.wall));
     assert_eq!(world.got(on), OK);
 }
 
@@ -73,7 +73,7 @@ fn a_right_plain_token_is_refused_as_well_while_its_address_or_its_id_is_locked(
 fn of_8192_addresses_that_failed_the_first_is_forgotten_for_one_more() {
     let mut world = world();
     let fails_from = |world: &mut World, from: &str| {
-        let on = world.says_from(from, &guess(STRANGER));
+        let on = world.client_sends_from(from, &guess(STRANGER));
         world.end(on, End::Clean);
         on
     };
@@ -94,12 +94,12 @@ fn of_8192_addresses_that_failed_the_first_is_forgotten_for_one_more() {
 fn a_right_bound_token_is_never_locked_out() {
     let mut world = world();
     for _ in 0..100 {
-        world.says(guess(ID));
-        world.says(wrong_bound());
+        world.client_sends(guess(ID));
+        world.client_sends(wrong_bound());
     }
-    let on = world.says(bound_connect(ID, WALL, "0123456789abcdef"));
+    let on = world.client_sends(bound_connect(ID, WALL, "0123456789abcdef"));
     assert_eq!(world.got(on), OK);
-    let on = world.says(wrong_bound());
+    let on = world.client_sends(wrong_bound());
     world.assert_too_many(on, 6);
 }
 
@@ -108,9 +108,9 @@ fn wrong_bound_tokens_lock_no_id() {
     let mut world = world();
     let wrong = bound_connect(OTHER, WALL, "0123456789abcdef").replace(&OTHER.to_string(), &ID.to_string());
     for _ in 0..100 {
-        world.says(&wrong);
+        world.client_sends(&wrong);
     }
-    let on = world.says_from("198.51.100.7:1", &plain_connect(ID, WALL));
+    let on = world.client_sends_from("198.51.100.7:1", &plain_connect(ID, WALL));
     assert_eq!(world.got(on), OK);
 }
 
@@ -121,7 +121,7 @@ fn guesses_at_an_id_that_takes_no_plain_tokens_don_t_tell_it_from_an_unknown_one
     let mut world = World::new(crate::config(), ids);
     for host in 0..30 {
         let answers = [ID, STRANGER].map(|id| {
-            let on = world.says_from(&format!("198.51.100.{host}:1"), &guess(id));
+            let on = world.client_sends_from(&format!("198.51.100.{host}:1"), &guess(id));
             // Each response has a challenge of its own.
             world.got(on).replace(&world.challenge_line(on), "")
         });
@@ -133,10 +133,10 @@ fn guesses_at_an_id_that_takes_no_plain_tokens_don_t_tell_it_from_an_unknown_one
 fn what_a_challenged_client_does_is_no_failure() {
     let mut world = world();
     for _ in 0..50 {
-        world.says("GET / HTTP/1.1\r\nHost: relay\r\n\r\n");
-        world.says(get(STRANGER));
+        world.client_sends("GET / HTTP/1.1\r\nHost: relay\r\n\r\n");
+        world.client_sends(get(STRANGER));
     }
-    let on = world.says(plain_connect(ID, WALL));
+    let on = world.client_sends(plain_connect(ID, WALL));
     assert_eq!(world.got(on), OK);
 }
 
@@ -144,11 +144,11 @@ fn what_a_challenged_client_does_is_no_failure() {
 fn ipv6_addresses_count_by_their_64() {
     let mut world = world();
     for host in 1..=20 {
-        world.says_from(&format!("[2001:db8:0:1::{host:x}]:1"), &guess(STRANGER));
+        world.client_sends_from(&format!("[2001:db8:0:1::{host:x}]:1"), &guess(STRANGER));
     }
-    let on = world.says_from("[2001:db8:0:1:ffff::]:1", &guess(STRANGER));
+    let on = world.client_sends_from("[2001:db8:0:1:ffff::]:1", &guess(STRANGER));
     world.assert_too_many(on, 6);
-    let on = world.says_from("[2001:db8:0:2::1]:1", &guess(STRANGER));
+    let on = world.client_sends_from("[2001:db8:0:2::1]:1", &guess(STRANGER));
     world.assert_refused(on, "401 Unauthorized", "not authorized");
 }
 
@@ -156,12 +156,12 @@ fn ipv6_addresses_count_by_their_64() {
 fn a_mapped_ipv4_address_is_that_ipv4_address() {
     let mut world = world();
     for port in 1..=10 {
-        world.says_from(&format!("192.0.2.9:{port}"), &guess(STRANGER));
-        world.says_from(&format!("[::ffff:192.0.2.9]:{port}"), &guess(STRANGER));
+        world.client_sends_from(&format!("192.0.2.9:{port}"), &guess(STRANGER));
+        world.client_sends_from(&format!("[::ffff:192.0.2.9]:{port}"), &guess(STRANGER));
     }
-    let on = world.says_from("[::ffff:192.0.2.9]:99", &guess(STRANGER));
+    let on = world.client_sends_from("[::ffff:192.0.2.9]:99", &guess(STRANGER));
     world.assert_too_many(on, 6);
-    let on = world.says_from("[::ffff:192.0.2.10]:99", &guess(STRANGER));
+    let on = world.client_sends_from("[::ffff:192.0.2.10]:99", &guess(STRANGER));
     world.assert_refused(on, "401 Unauthorized", "not authorized");
 }
 
@@ -195,23 +195,23 @@ fn zero_connections_of_an_address_are_no_limit() {
 #[test]
 fn a_full_relay_answers_503_and_keeps_what_is_established() {
     let mut world = world_with(|config| config.connections_max = 3);
-    let (waiting, served) = (world.register(ID), world.says(get(ID)));
+    let (waiting, served) = (world.register(ID), world.client_sends(get(ID)));
     assert_eq!(world.peer(served), Some(waiting));
     let last = world.register(ID);
     let nonce = "0123456789abcdef";
     for request in
         [get(ID), bound_connect(ID, WALL, nonce), "GET / HTTP/1.1\r\nHost: relay\r\n\r\n".to_owned()]
     {
-        let on = world.says(request);
+        let on = world.client_sends(request);
         world.assert_refused(on, "503 Service Unavailable", FULL);
     }
     let silent: Vec<ConnId> = (0..100).map(|_| world.open()).collect();
     assert!(silent.iter().filter(|on| world.is_open(**on)).count() <= 1, "silent ones make room");
-    let on = world.says(get(ID));
+    let on = world.client_sends(get(ID));
     world.assert_refused(on, "503 Service Unavailable", FULL);
     assert!([waiting, served, last].iter().all(|on| world.is_open(*on)));
     world.end(served, End::Reset);
-    let on = world.says(get(ID));
+    let on = world.client_sends(get(ID));
     assert_eq!(world.peer(on), Some(last));
 }
 
@@ -271,11 +271,11 @@ fn an_id_has_its_pairs_and_no_more() {
     let (_, client) = world.answered_pair(ID);
     world.answered_pair(ID);
     let waiting = world.register(ID);
-    let third = world.says(get(ID));
+    let third = world.client_sends(get(ID));
     world.assert_refused(third, "503 Service Unavailable", "too many pairs");
     world.pair(OTHER);
     world.end(client, End::Reset);
-    let third = world.says(get(ID));
+    let third = world.client_sends(get(ID));
     assert_eq!(world.peer(third), Some(waiting));
 }
 
@@ -301,7 +301,7 @@ fn one_address_never_has_all_pairs_of_an_id() {
 fn held_clients_meet_nobody_either_while_the_id_has_all_its_pairs() {
     let mut world = world_with(|config| config.pairs_per_id_max = 1);
     let plain = world.register_plain(ID);
-    let (first, second) = (world.says(get(ID)), world.says(get(ID)));
+    let (first, second) = (world.client_sends(get(ID)), world.client_sends(get(ID)));
     world.wait_ms(100);
     assert_eq!(world.peer(plain), Some(first));
     let waiting = world.register(ID);
@@ -314,7 +314,7 @@ fn held_clients_meet_nobody_either_while_the_id_has_all_its_pairs() {
 fn a_failed_hand_over_makes_room_for_a_held_client() {
     let mut world = world_with(|config| config.pairs_per_id_max = 1);
     let plain = world.register_plain(ID);
-    let (first, second) = (world.says(crate::post(ID, "")), world.says(get(ID)));
+    let (first, second) = (world.client_sends(crate::post(ID, "")), world.client_sends(get(ID)));
     world.wait_ms(100);
     let waiting = world.register(ID);
     world.end(plain, End::Reset);
@@ -326,21 +326,21 @@ fn a_failed_hand_over_makes_room_for_a_held_client() {
 fn more_tokens_than_are_remembered_are_503_until_their_steps_are_over() {
     let mut world = world_with(|config| config.tokens_per_id_max = 3);
     let first = bound_connect(ID, WALL, "nonce-of-the-first");
-    let on = world.says(&first);
+    let on = world.client_sends(&first);
     assert_eq!(world.got(on), OK);
     for _ in 0..2 {
         world.register(ID);
     }
-    let on = world.says(bound_connect(ID, WALL, "nonce-of-the-last-"));
+    let on = world.client_sends(bound_connect(ID, WALL, "nonce-of-the-last-"));
     let extra = "Retry-After: 30\r\nConnection: close\r\n";
     let full = world.answer("503 Service Unavailable", extra, false, "too many tokens remembered");
     assert_eq!(world.got(on), full);
-    let on = world.says(&first);
+    let on = world.client_sends(&first);
     world.assert_refused(on, "401 Unauthorized", "not authorized");
     world.register(OTHER);
     // 7 s into a step: the token is acceptable for another 23 + 30 s.
     world.wait_secs(52);
-    let on = world.says(bound_connect(ID, world.now.wall, "nonce-of-the-last-"));
+    let on = world.client_sends(bound_connect(ID, world.now.wall, "nonce-of-the-last-"));
     assert!(world.got(on).starts_with("HTTP/1.1 503 "));
     world.wait_secs(1);
     world.register(ID);

@@ -122,7 +122,7 @@ fn post(id: Id, body: &str) -> String {
 
 impl World {
     /// A new connection that sends this.
-    fn says(&mut self, bytes: impl AsRef<[u8]>) -> ConnId {
+    fn client_sends(&mut self, bytes: impl AsRef<[u8]>) -> ConnId {
         let on = self.open();
         self.write(on, bytes);
         on
@@ -137,14 +137,14 @@ impl World {
     /// read.
     fn register(&mut self, id: Id) -> ConnId {
         let nonce = self.fresh_nonce();
-        let on = self.says(bound_connect(id, self.now.wall, &nonce));
+        let on = self.client_sends(bound_connect(id, self.now.wall, &nonce));
         self.expect(on, OK);
         on
     }
 
     /// The same with a plain token; it is not eligible for another 100 ms.
     fn register_plain(&mut self, id: Id) -> ConnId {
-        let on = self.says(plain_connect(id, self.now.wall));
+        let on = self.client_sends(plain_connect(id, self.now.wall));
         self.expect(on, OK);
         on
     }
@@ -152,7 +152,7 @@ impl World {
     /// A pair: the request has reached the hidden server, and no byte of a response has come.
     fn pair(&mut self, id: Id) -> (ConnId, ConnId) {
         let hidden = self.register(id);
-        let client = self.says(get(id));
+        let client = self.client_sends(get(id));
         assert_eq!(self.peer(client), Some(hidden));
         assert_eq!(self.take(hidden), GET);
         (hidden, client)

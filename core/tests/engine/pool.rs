@@ -8,7 +8,7 @@ use crate::{GET, ID, OK, OTHER, bound_connect, get, plain_connect, world, world_
 
 /// The connection that the next client is handed over to.
 fn next(world: &mut World) -> Option<ConnId> {
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.peer(client)
 }
 
@@ -100,7 +100,7 @@ fn plain_and_bound_connections_don_t_replace_one_another() {
 fn a_plain_connection_meets_nobody_for_a_hundred_milliseconds() {
     let mut world = world();
     let hidden = world.register_plain(ID);
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.wait(rendezvous_core::time::Span(99_999));
     assert_eq!((world.peer(client), world.got(hidden).as_str()), (None, ""));
     world.wait(rendezvous_core::time::Span(1));
@@ -113,7 +113,7 @@ fn the_hundred_milliseconds_begin_when_the_200_is_in_the_socket() {
     let hidden = world.open();
     world.stall(hidden, true);
     world.write(hidden, plain_connect(ID, world.now.wall));
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.wait_secs(1);
     assert_eq!(world.peer(client), None);
     world.stall(hidden, false);
@@ -139,7 +139,7 @@ fn a_plain_connection_that_goes_within_its_hundred_milliseconds_leaves_nothing_b
     use rendezvous_core::machine::End;
     let mut world = world();
     let hidden = world.register_plain(ID);
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.end(hidden, End::Clean);
     world.wait_secs(1);
     assert!(world.is_open(client) && world.peer(client).is_none());
@@ -153,7 +153,7 @@ fn a_hidden_server_of_2013_serves_one_client_after_the_other() {
     let mut world = world();
     let mut hidden = world.register_plain(ID);
     for _ in 0..10 {
-        let client = world.says(get(ID));
+        let client = world.client_sends(get(ID));
         world.wait_ms(100);
         assert_eq!(world.peer(client), Some(hidden));
         world.write(hidden, crate::ANSWER);
@@ -184,7 +184,7 @@ fn state(world: &mut World) -> String {
     let nonce = world.fresh_nonce();
     let connect = bound_connect(ID, world.now.wall, &nonce);
     let asking = connect.replacen("\r\n\r\n", "\r\nRendezvous-Pool: ?\r\n\r\n", 1);
-    let on = world.says(asking);
+    let on = world.client_sends(asking);
     let answer = world.take(on);
     let state = answer.strip_prefix("HTTP/1.1 200 OK\r\nRendezvous-Pool: ");
     let state = state.unwrap_or_else(|| panic!("{answer}"));
@@ -196,7 +196,7 @@ fn an_agent_that_asks_is_told_how_many_clients_are_held_and_how_many_connections
     let mut world = world_with(|config| config.waiting_per_id_max = 8);
     assert_eq!(state(&mut world), "held=0 room=7");
     assert_eq!(state(&mut world), "held=0 room=6");
-    let _clients: Vec<ConnId> = (0..9).map(|_| world.says(get(ID))).collect();
+    let _clients: Vec<ConnId> = (0..9).map(|_| world.client_sends(get(ID))).collect();
     // Two were waiting, seven clients are held; one of them gets the connection.
     assert_eq!(state(&mut world), "held=6 room=7");
     assert_eq!(state(&mut world), "held=5 room=7");
@@ -206,11 +206,11 @@ fn an_agent_that_asks_is_told_how_many_clients_are_held_and_how_many_connections
 fn an_agent_is_not_told_of_clients_that_its_connections_could_not_serve() {
     let mut world = world_with(|config| config.pairs_per_id_max = 4);
     state(&mut world);
-    let _clients: Vec<ConnId> = (0..9).map(|_| world.says(get(ID))).collect();
+    let _clients: Vec<ConnId> = (0..9).map(|_| world.client_sends(get(ID))).collect();
     assert_eq!(state(&mut world), "held=3 room=31");
     let mut world = world_with(|config| config.handshakes_max = 8);
     state(&mut world);
-    let _clients: Vec<ConnId> = (0..9).map(|_| world.says(get(ID))).collect();
+    let _clients: Vec<ConnId> = (0..9).map(|_| world.client_sends(get(ID))).collect();
     assert_eq!(state(&mut world), "held=2 room=2");
 }
 
@@ -218,6 +218,6 @@ fn an_agent_is_not_told_of_clients_that_its_connections_could_not_serve() {
 fn a_plain_token_gets_the_bare_200() {
     let mut world = world();
     let connect = plain_connect(ID, world.now.wall).replacen("\r\n\r\n", "\r\nRendezvous-Pool: ?\r\n\r\n", 1);
-    let on = world.says(connect);
+    let on = world.client_sends(connect);
     world.expect(on, OK);
 }

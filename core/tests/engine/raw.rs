@@ -37,7 +37,7 @@ impl World {
     fn register_raw(&mut self, id: Id) -> ConnId {
         let nonce = self.fresh_nonce();
         let connect = bound_connect(id, self.now.wall, &nonce).replace(" HTTP", "&raw=1 HTTP");
-        let on = self.says(connect);
+        let on = self.client_sends(connect);
         self.expect(on, OK);
         on
     }
@@ -160,7 +160,7 @@ fn a_held_raw_client_meets_the_next_connection_that_takes_raw_clients() {
     world.write(client, &hello);
     let nonce = world.fresh_nonce();
     let connect = bound_connect(ID, world.now.wall, &nonce).replace(" HTTP", "&raw=1 HTTP");
-    let hidden = world.says(connect);
+    let hidden = world.client_sends(connect);
     assert_eq!(world.peer(client), Some(hidden));
     let got = world.wire(hidden).got.clone();
     assert!(got.starts_with(OK.as_bytes()) && got.ends_with(&hello));
@@ -255,7 +255,7 @@ fn an_end_to_end_hidden_server_gets_no_client_in_clear() {
             credential(ID)
         ),
     ] {
-        let client = world.says(&request);
+        let client = world.client_sends(&request);
         world.assert_refused(client, "403 Forbidden", END_TO_END);
         assert_eq!(world.peer(client), None);
     }
@@ -264,10 +264,10 @@ fn an_end_to_end_hidden_server_gets_no_client_in_clear() {
         "POST / HTTP/1.1\r\nHost: relay\r\nUpgrade: octet-stream+tls\r\nConnection: Upgrade\r\nContent-Length: 2\r\n{}\r\nhi",
         credential(ID)
     );
-    let client = world.says(request);
+    let client = world.client_sends(request);
     world.assert_refused(client, "403 Forbidden", END_TO_END);
     // The relay terminated TLS for another name, and the request names this one.
-    let client = world.says("GET / HTTP/1.1\r\nHost: home.hidden.example\r\n\r\n");
+    let client = world.client_sends("GET / HTTP/1.1\r\nHost: home.hidden.example\r\n\r\n");
     world.assert_refused(client, "421 Misdirected Request", END_TO_END);
 }
 
@@ -276,7 +276,7 @@ fn a_later_request_for_an_end_to_end_hidden_server_is_refused_as_the_first_one_i
     let mut world = world();
     world.register_raw(ID);
     let open = world.register(OTHER);
-    let client = world.says(get(OTHER));
+    let client = world.client_sends(get(OTHER));
     assert_eq!(world.peer(client), Some(open));
     world.write(open, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
     world.take(client);
@@ -289,7 +289,8 @@ fn a_sealed_stream_is_passed_on_and_nothing_else_on_its_connection() {
     let mut world = world();
     let hidden = world.register_raw(ID);
     let upgrade = "Connection: Upgrade\r\nUpgrade: octet-stream+tls\r\n";
-    let client = world.says(format!("GET / HTTP/1.1\r\nHost: relay\r\n{upgrade}{}\r\n", credential(ID)));
+    let client =
+        world.client_sends(format!("GET / HTTP/1.1\r\nHost: relay\r\n{upgrade}{}\r\n", credential(ID)));
     assert_eq!(world.peer(client), Some(hidden));
     assert_eq!(world.take(hidden), format!("GET / HTTP/1.1\r\nHost: relay\r\n{upgrade}\r\n"));
     // The agent does not switch: the next request is in clear.
@@ -304,7 +305,7 @@ fn a_sealed_stream_is_passed_on_and_nothing_else_on_its_connection() {
 fn clients_in_clear_of_other_hidden_servers_may_take_connections_of_new_agents() {
     let mut world = world();
     let hidden = world.register_raw(OTHER);
-    let client = world.says(get(OTHER));
+    let client = world.client_sends(get(OTHER));
     assert_eq!(world.peer(client), Some(hidden));
     assert_eq!(world.take(hidden), GET);
 }

@@ -13,7 +13,7 @@ const NOT_AUTHORIZED: &str = "not authorized";
 #[test]
 fn a_bound_token_gets_exactly_200_and_the_connection_waits() {
     let mut world = world();
-    let on = world.says(bound_connect(ID, WALL, NONCE));
+    let on = world.client_sends(bound_connect(ID, WALL, NONCE));
     assert_eq!(world.got(on), OK);
     assert!(world.is_open(on));
     let from = "192.0.2.1:1000".parse().ok();
@@ -25,7 +25,7 @@ fn a_bound_token_gets_exactly_200_and_the_connection_waits() {
 #[test]
 fn a_plain_token_gets_exactly_200_and_the_connection_waits() {
     let mut world = world();
-    let on = world.says(plain_connect(ID, WALL));
+    let on = world.client_sends(plain_connect(ID, WALL));
     assert_eq!(world.got(on), OK);
     assert!(world.is_open(on));
 }
@@ -44,7 +44,7 @@ fn a_waiting_connection_waits_for_ever() {
 fn an_id_is_compared_without_regard_to_case() {
     let mut world = world();
     let upper = ID.to_string().to_uppercase();
-    let on = world.says(bound_connect(ID, WALL, NONCE).replace(&ID.to_string(), &upper));
+    let on = world.client_sends(bound_connect(ID, WALL, NONCE).replace(&ID.to_string(), &upper));
     assert_eq!(world.got(on), OK);
 }
 
@@ -70,7 +70,8 @@ fn a_malformed_id_response_or_nonce_is_400() {
     ];
     for (target, why) in cases {
         let mut world = world();
-        let on = world.says(format!("CONNECT {} HTTP/1.1\r\n\r\n", target.replace("ID", &ID.to_string())));
+        let on =
+            world.client_sends(format!("CONNECT {} HTTP/1.1\r\n\r\n", target.replace("ID", &ID.to_string())));
         world.assert_refused(on, "400 Bad Request", why);
     }
 }
@@ -88,7 +89,7 @@ fn a_malformed_head_is_400() {
     ];
     for (head, why) in cases {
         let mut world = world();
-        let on = world.says(head);
+        let on = world.client_sends(head);
         world.assert_refused(on, "400 Bad Request", why);
     }
 }
@@ -97,8 +98,8 @@ fn a_malformed_head_is_400() {
 fn an_unknown_id_and_every_token_that_is_no_good_get_one_and_the_same_answer() {
     let used = {
         let mut world = world();
-        world.says(bound_connect(ID, WALL, NONCE));
-        let on = world.says(bound_connect(ID, WALL, NONCE));
+        world.client_sends(bound_connect(ID, WALL, NONCE));
+        let on = world.client_sends(bound_connect(ID, WALL, NONCE));
         world.assert_refused(on, "401 Unauthorized", NOT_AUTHORIZED);
         world.got(on)
     };
@@ -115,7 +116,7 @@ fn an_unknown_id_and_every_token_that_is_no_good_get_one_and_the_same_answer() {
         [unknown, of_another, expired, early, other_nonce, plain_unknown, plain_wrong, plain_expired, short]
     {
         let mut world = world();
-        let on = world.says(head);
+        let on = world.client_sends(head);
         assert_eq!(world.got(on), used);
         assert!(!world.is_open(on));
     }
@@ -126,9 +127,9 @@ fn a_plain_token_for_an_id_that_takes_bound_ones_alone_is_401_like_any_other() {
     let mut ids = both();
     ids[0].plain_tokens = false;
     let mut world = World::new(config(), ids);
-    let on = world.says(plain_connect(ID, WALL));
+    let on = world.client_sends(plain_connect(ID, WALL));
     world.assert_refused(on, "401 Unauthorized", NOT_AUTHORIZED);
-    let on = world.says(bound_connect(ID, WALL, NONCE));
+    let on = world.client_sends(bound_connect(ID, WALL, NONCE));
     assert_eq!(world.got(on), OK);
 }
 
@@ -136,8 +137,8 @@ fn a_plain_token_for_an_id_that_takes_bound_ones_alone_is_401_like_any_other() {
 fn tokens_of_the_step_before_and_the_step_after_are_good() {
     for wall in [WALL - 30, WALL, WALL + 30] {
         let mut world = world();
-        let bound = world.says(bound_connect(ID, wall, NONCE));
-        let plain = world.says(plain_connect(ID, wall));
+        let bound = world.client_sends(bound_connect(ID, wall, NONCE));
+        let plain = world.client_sends(plain_connect(ID, wall));
         assert_eq!((world.got(bound), world.got(plain)), (OK.to_owned(), OK.to_owned()));
     }
 }
@@ -146,10 +147,10 @@ fn tokens_of_the_step_before_and_the_step_after_are_good() {
 fn a_bound_token_is_good_once_for_as_long_as_it_is_acceptable() {
     let mut world = world();
     let head = bound_connect(ID, WALL + 30, NONCE);
-    let first = world.says(&head);
+    let first = world.client_sends(&head);
     assert_eq!(world.got(first), OK);
     for _ in 0..12 {
-        let again = world.says(&head);
+        let again = world.client_sends(&head);
         world.assert_refused(again, "401 Unauthorized", NOT_AUTHORIZED);
         world.wait_secs(10);
     }
@@ -160,7 +161,7 @@ fn a_bound_token_is_good_once_for_as_long_as_it_is_acceptable() {
 fn two_nonces_make_two_tokens_of_one_step() {
     let mut world = world();
     for nonce in [NONCE, "0123456789abcdeg"] {
-        let on = world.says(bound_connect(ID, WALL, nonce));
+        let on = world.client_sends(bound_connect(ID, WALL, nonce));
         assert_eq!(world.got(on), OK);
     }
 }
@@ -169,7 +170,7 @@ fn two_nonces_make_two_tokens_of_one_step() {
 fn a_plain_token_may_be_used_again_within_its_step() {
     let mut world = world();
     for _ in 0..3 {
-        let on = world.says(plain_connect(ID, WALL));
+        let on = world.client_sends(plain_connect(ID, WALL));
         assert_eq!(world.got(on), OK);
     }
 }
@@ -177,9 +178,9 @@ fn a_plain_token_may_be_used_again_within_its_step() {
 #[test]
 fn a_plain_token_is_good_once_with_one_time_strict() {
     let mut world = world_with(|config| config.one_time_strict = true);
-    let first = world.says(plain_connect(ID, WALL));
-    let again = world.says(plain_connect(ID, WALL));
-    let next = world.says(plain_connect(ID, WALL + 30));
+    let first = world.client_sends(plain_connect(ID, WALL));
+    let again = world.client_sends(plain_connect(ID, WALL));
+    let next = world.client_sends(plain_connect(ID, WALL + 30));
     assert_eq!(world.got(first), OK);
     world.assert_refused(again, "401 Unauthorized", NOT_AUTHORIZED);
     assert_eq!(world.got(next), OK);
@@ -190,7 +191,7 @@ fn a_plain_token_is_good_once_with_one_time_strict() {
 fn the_relay_is_no_open_proxy() {
     for target in ["example.com:443", "http://x/", "192.0.2.1:22", "urn:uuid:x?response=12345678"] {
         let mut world = world();
-        let on = world.says(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"));
+        let on = world.client_sends(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"));
         world.assert_refused(on, "403 Forbidden", "target is not a uuid URI");
     }
 }
@@ -199,7 +200,7 @@ fn the_relay_is_no_open_proxy() {
 fn a_registration_without_a_response_is_407() {
     for query in ["", "?", "?nonce=0123456789abcdef", "?Response=12345678"] {
         let mut world = world();
-        let on = world.says(format!("CONNECT uuid:{ID}{query} HTTP/1.1\r\n\r\n"));
+        let on = world.client_sends(format!("CONNECT uuid:{ID}{query} HTTP/1.1\r\n\r\n"));
         world.assert_refused(on, "407 Proxy Authentication Required", "no response parameter");
     }
 }
@@ -210,7 +211,7 @@ fn unknown_parameters_and_all_fields_but_a_body_s_are_ignored() {
     let head = bound_connect(ID, WALL, NONCE)
         .replace("?response", "?a=b&c&response")
         .replace("\r\n\r\n", "\r\nAuthorization: x\r\nAuthorization: y\r\nExpect: 100-continue\r\n\r\n");
-    let on = world.says(head);
+    let on = world.client_sends(head);
     assert_eq!(world.got(on), OK);
 }
 
@@ -218,9 +219,9 @@ fn unknown_parameters_and_all_fields_but_a_body_s_are_ignored() {
 fn bytes_behind_the_head_are_409_and_cost_no_token() {
     let mut world = world();
     let head = bound_connect(ID, WALL, NONCE);
-    let on = world.says(head.clone() + "x");
+    let on = world.client_sends(head.clone() + "x");
     world.assert_refused(on, "409 Conflict", "bytes after the request, before its response");
-    let on = world.says(head);
+    let on = world.client_sends(head);
     assert_eq!(world.got(on), OK);
 }
 
@@ -241,7 +242,7 @@ fn bytes_before_the_rendezvous_are_a_protocol_error_and_close() {
 fn a_connect_under_http_1_0_is_505_and_so_is_http_2() {
     for version in ["HTTP/1.0", "HTTP/2.0", "HTTP/0.9"] {
         let mut world = world();
-        let on = world.says(bound_connect(ID, WALL, NONCE).replace("HTTP/1.1", version));
+        let on = world.client_sends(bound_connect(ID, WALL, NONCE).replace("HTTP/1.1", version));
         world.assert_refused(on, "505 HTTP Version Not Supported", "HTTP version not supported");
     }
 }
@@ -249,7 +250,7 @@ fn a_connect_under_http_1_0_is_505_and_so_is_http_2() {
 #[test]
 fn a_registration_may_come_on_a_connection_that_was_challenged_before() {
     let mut world = world();
-    let on = world.says("GET / HTTP/1.1\r\nHost: relay\r\n\r\n");
+    let on = world.client_sends("GET / HTTP/1.1\r\nHost: relay\r\n\r\n");
     assert!(world.was_challenged(on));
     world.write(on, bound_connect(ID, WALL, NONCE));
     assert_eq!(world.got(on), OK);
@@ -290,7 +291,7 @@ fn an_end_while_waiting_closes_and_the_id_has_one_less() {
         let mut world = World::new(config(), vec![enrolled(ID, &[])]);
         let (first, second) = (world.register(ID), world.register(ID));
         world.end(second, how);
-        let client = world.says(crate::get(ID));
+        let client = world.client_sends(crate::get(ID));
         assert_eq!(world.peer(client), Some(first));
     }
 }

@@ -9,7 +9,7 @@ use crate::{GET, ID, NOBODY, OTHER, STRANGER, bound_connect, credential, get, wo
 fn reaches(request: &str) -> Option<String> {
     let mut world = world();
     let hidden = world.register(ID);
-    let client = world.says(request);
+    let client = world.client_sends(request);
     (world.peer(client) == Some(hidden)).then(|| world.got(hidden))
 }
 
@@ -89,7 +89,7 @@ fn a_connector_whose_id_is_not_the_label_s_is_misdirected() {
         for upgrade in ["octet-stream", "octet-stream+tls"] {
             let mut world = world();
             world.register(ID);
-            let on = world.says(request("GET", "/", upgrade, &user));
+            let on = world.client_sends(request("GET", "/", upgrade, &user));
             let why = "the host and the user name are of two hidden servers";
             world.assert_refused(on, "421 Misdirected Request", why);
         }
@@ -112,7 +112,7 @@ fn an_unknown_label_is_404_and_never_a_challenge() {
     let mut world = world();
     for host in ["nobody.hidden.example", &format!("{STRANGER}.hidden.example")] {
         for field in ["", &credential(ID)] {
-            let on = world.says(format!("GET / HTTP/1.1\r\nHost: {host}\r\n{field}\r\n"));
+            let on = world.client_sends(format!("GET / HTTP/1.1\r\nHost: {host}\r\n{field}\r\n"));
             world.assert_refused(on, "404 Not Found", NOBODY);
         }
     }
@@ -123,7 +123,7 @@ fn the_domain_itself_and_what_is_no_label_of_it_are_asked_like_anyone() {
     let mut world = world();
     for host in ["hidden.example", "a.b.hidden.example", "homehidden.example", "home.hidden.example.org", ""]
     {
-        let on = world.says(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        let on = world.client_sends(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         assert!(world.was_challenged(on), "{host}");
     }
 }
@@ -131,7 +131,7 @@ fn the_domain_itself_and_what_is_no_label_of_it_are_asked_like_anyone() {
 #[test]
 fn without_a_domain_no_host_means_anybody() {
     let mut world = world_with(|config| config.domain = None);
-    let on = world.says("GET / HTTP/1.1\r\nHost: home.hidden.example\r\n\r\n");
+    let on = world.client_sends("GET / HTTP/1.1\r\nHost: home.hidden.example\r\n\r\n");
     assert!(world.was_challenged(on));
 }
 
@@ -177,7 +177,7 @@ fn a_parameter_that_is_repeated_or_no_id_names_nobody() {
         [format!("/?rendezvous={ID}&rendezvous={ID}"), "/?rendezvous=home".to_owned(), "/".to_owned()]
     {
         for request in [upgrade(&target, ""), format!("GET {target} HTTP/1.1\r\nHost: relay\r\n\r\n")] {
-            let on = world.says(&request);
+            let on = world.client_sends(&request);
             assert!(world.was_challenged(on), "{request}");
         }
     }
@@ -192,12 +192,12 @@ fn the_label_goes_before_the_credential_and_the_credential_before_the_parameter(
          Upgrade: x\r\n{}\r\n",
         credential(OTHER)
     );
-    let client = world.says(&request);
+    let client = world.client_sends(&request);
     assert_eq!((world.peer(client), world.got(hidden)), (Some(hidden), request));
 
     let hidden = world.register(ID);
     let head = format!("GET /?rendezvous={OTHER} HTTP/1.1\r\nHost: relay\r\n");
-    let client = world.says(format!("{head}{}\r\n", credential(ID)));
+    let client = world.client_sends(format!("{head}{}\r\n", credential(ID)));
     assert_eq!((world.peer(client), world.got(hidden)), (Some(hidden), format!("{head}\r\n")));
 }
 
@@ -225,11 +225,11 @@ fn a_label_may_be_typed_as_user_name_where_there_is_a_domain() {
     }
     for user in ["house", "home.example", "hidden.example", "a.home.hidden.example"] {
         let mut world = world();
-        let on = world.says(format!("{head}Authorization: Digest username=\"{user}\"\r\n\r\n"));
+        let on = world.client_sends(format!("{head}Authorization: Digest username=\"{user}\"\r\n\r\n"));
         assert!(world.was_challenged(on), "{user}");
     }
     let mut world = world_with(|config| config.domain = None);
-    let on = world.says(format!("{head}Authorization: Digest username=\"home\"\r\n\r\n"));
+    let on = world.client_sends(format!("{head}Authorization: Digest username=\"home\"\r\n\r\n"));
     assert!(world.was_challenged(on), "without a domain there are no labels");
 }
 
@@ -239,7 +239,7 @@ fn two_user_names_are_never_routed_by_one_of_them() {
     world.register(ID);
     for target in ["/".to_owned(), format!("/?rendezvous={ID}")] {
         let field = format!("Authorization: Digest username=\"{ID}\", username=\"{OTHER}\"\r\n");
-        let on = world.says(upgrade(&target, &field));
+        let on = world.client_sends(upgrade(&target, &field));
         world.assert_refused(on, "400 Bad Request", "malformed Authorization");
     }
 }
@@ -248,7 +248,7 @@ fn two_user_names_are_never_routed_by_one_of_them() {
 fn an_unknown_id_and_one_for_which_nobody_waits_get_one_and_the_same_404() {
     let mut world = world();
     let answer = |world: &mut World, request: &str| {
-        let on = world.says(request);
+        let on = world.client_sends(request);
         world.assert_refused(on, "404 Not Found", NOBODY);
         world.got(on)
     };
@@ -262,7 +262,7 @@ fn an_unknown_id_and_one_for_which_nobody_waits_get_one_and_the_same_404() {
 #[test]
 fn a_404_to_head_has_no_body() {
     let mut world = world();
-    let on = world.says(get(ID).replace("GET", "HEAD"));
+    let on = world.client_sends(get(ID).replace("GET", "HEAD"));
     let whole = world.answer("404 Not Found", "Connection: close\r\n", false, NOBODY);
     let end = whole.find("\r\n\r\n").expect("an end") + 4;
     assert_eq!(world.got(on), whole[..end]);
@@ -295,7 +295,7 @@ fn a_refusal_tells_the_operator_of_an_id_that_is_enrolled_and_of_no_other() {
         (bound_connect(STRANGER, stale, NONCE), None),
     ] {
         world.take_events();
-        world.says(&request);
+        world.client_sends(&request);
         let told = world.take_events().into_iter().find_map(|event| match event {
             Event::Refused { id, .. } => Some(id),
             _ => None,

@@ -21,8 +21,8 @@ fn each_connection_is_counted_as_what_it_is() {
     world.register(ID);
     world.register_plain(OTHER);
     world.pair(OTHER);
-    world.says(get(OTHER));
-    world.says("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    world.client_sends(get(OTHER));
+    world.client_sends("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     world.open_on(1, "192.0.2.7:7");
     let snapshot = world.engine.snapshot(world.now);
     let of = snapshot.connections;
@@ -112,7 +112,7 @@ fn a_relay_that_shuts_down_says_so() {
 fn a_failed_hand_over_leaves_the_bytes_of_its_client_counted() {
     let mut world = world();
     let hidden = world.register(ID);
-    world.says(post(ID, "body") + "behind");
+    world.client_sends(post(ID, "body") + "behind");
     let before = of(&world, ID).from_client;
     assert!(before > 0);
     world.end(hidden, End::Reset);
@@ -125,7 +125,7 @@ fn pairs_tokens_and_the_time_until_a_hand_over_are_counted() {
     let mut world = world();
     let counts = |world: &World| world.engine.snapshot(world.now).counts;
     world.pair(ID);
-    world.says(get(ID));
+    world.client_sends(get(ID));
     world.wait_secs(2);
     world.register(ID);
     let hand_overs = counts(&world).hand_overs.cumulative();
@@ -140,7 +140,7 @@ fn every_connection_is_listed_once_however_short_the_parts() {
     world.register(OTHER);
     let (hidden, client) = world.answered_pair(ID);
     world.write(client, "12345");
-    world.says(get(ID));
+    world.client_sends(get(ID));
     world.open_on(1, "192.0.2.7:7");
     world.wait_secs(3);
     let mut listed = Vec::new();

@@ -67,21 +67,21 @@ fn a_disabled_id_is_ended_and_refused_until_it_is_enabled() {
         events.iter().any(|event| matches!(event, Event::PairEnded { why: EndReason::Operator, .. })),
         "{events:?}"
     );
-    let refused = world.says(bound_connect(ID, world.now.wall, NONCE));
+    let refused = world.client_sends(bound_connect(ID, world.now.wall, NONCE));
     world.assert_refused(refused, "403 Forbidden", DISABLED);
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     world.assert_refused(client, "403 Forbidden", DISABLED);
     world.enrol(both());
-    let again = world.says(bound_connect(ID, world.now.wall, "another-nonce-of-it"));
+    let again = world.client_sends(bound_connect(ID, world.now.wall, "another-nonce-of-it"));
     assert_eq!(world.take(again), OK);
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     assert_eq!(world.peer(client), Some(again));
 }
 
 #[test]
 fn only_the_owner_of_a_secret_learns_that_an_id_is_disabled_for_hidden_servers() {
     let mut world = World::new(config(), with(|home| home.access = Access::Disabled));
-    let guessed = world.says(format!("CONNECT uuid:{ID}?response=00000000 HTTP/1.1\r\n\r\n"));
+    let guessed = world.client_sends(format!("CONNECT uuid:{ID}?response=00000000 HTTP/1.1\r\n\r\n"));
     world.assert_refused(guessed, "401 Unauthorized", "not authorized");
 }
 
@@ -89,7 +89,7 @@ fn only_the_owner_of_a_secret_learns_that_an_id_is_disabled_for_hidden_servers()
 fn a_client_held_for_an_id_that_is_disabled_is_answered() {
     let mut world = world();
     let (_hidden, _client) = world.pair(ID);
-    let held = world.says(get(ID));
+    let held = world.client_sends(get(ID));
     world.enrol(with(|home| home.access = Access::Disabled));
     world.assert_refused(held, "403 Forbidden", DISABLED);
 }
@@ -104,12 +104,12 @@ fn a_used_quota_ends_pairs_and_refuses_clients_but_keeps_the_hidden_server() {
     assert_eq!([hidden, client].map(|on| world.closing(on)), [Some(Close::Abort); 2]);
     assert_eq!(world.pair_ends(), [EndReason::Operator]);
     assert!(world.is_open(waiting));
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     let answer =
         world.answer("503 Service Unavailable", "Retry-After: 3600\r\nConnection: close\r\n", false, QUOTA);
     assert_eq!(world.got(client), answer);
     world.enrol(both());
-    let client = world.says(get(ID));
+    let client = world.client_sends(get(ID));
     assert_eq!(world.peer(client), Some(waiting));
 }
 
@@ -217,7 +217,7 @@ fn a_kick_ends_one_connection_with_the_other_half_of_its_pair() {
 fn a_kick_of_an_id_ends_all_that_is_its() {
     let mut world = world();
     let (hidden, client) = world.pair(ID);
-    let held = world.says(get(ID));
+    let held = world.client_sends(get(ID));
     let other = world.register(OTHER);
     assert_eq!(world.kick(Kick::Id(ID)), 3);
     assert_eq!([hidden, client, held].map(|on| world.closing(on)), [Some(Close::Abort); 3]);

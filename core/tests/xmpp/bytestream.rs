@@ -12,7 +12,7 @@ fn sid(text: &str) -> Option<StreamId> {
 }
 
 /// The contents of an IQ of this type with this payload.
-fn said(kind: &str, inner: &str) -> Query {
+fn query(kind: &str, inner: &str) -> Query {
     let text = format!("<iq type='{kind}' id='7' from='clientb@x/r' to='clienta@y/r'>{inner}</iq>");
     let stanza = read(&iq(&text), NAMESPACE).unwrap_or_else(|| panic!("not read: {text}"));
     assert_eq!((&stanza.peer, &stanza.id), (&jid("clientb@x/r"), &id("7")));
@@ -69,7 +69,7 @@ fn pf5_which_connection_was_used() {
 #[test]
 fn pf7_clear_to_send() {
     both_ways(Query::CLEAR, "<query xmlns='whoknows'/>");
-    assert_eq!(said("result", ""), Query::CLEAR);
+    assert_eq!(query("result", ""), Query::CLEAR);
 }
 
 #[test]
@@ -88,9 +88,9 @@ fn errors_in_both_forms_and_with_the_mails_codes() {
         let text = written(&write(&stanza, &jid("a"), NAMESPACE));
         let code = condition.code().expect("one of ours");
         assert!(text.contains(&format!("<error code='{code}' type=")), "{text}");
-        assert_eq!(said("error", &format!("<error code='{code}'/>")), Query::Error(condition));
+        assert_eq!(query("error", &format!("<error code='{code}'/>")), Query::Error(condition));
     }
-    assert_eq!(said("error", "<error code='501'/>"), Query::Error(Condition::Other));
+    assert_eq!(query("error", "<error code='501'/>"), Query::Error(Condition::Other));
     let lost = write(
         &Stanza { peer: jid("b"), id: id("7"), query: Query::Error(Condition::Other) },
         &jid("a"),
@@ -102,7 +102,7 @@ fn errors_in_both_forms_and_with_the_mails_codes() {
 #[test]
 fn reading_1_side_is_read_where_sid_is_missing() {
     let claim =
-        |attributes: &str| said("set", &format!("<query xmlns='whoknows' {attributes}><endpoint/></query>"));
+        |attributes: &str| query("set", &format!("<query xmlns='whoknows' {attributes}><endpoint/></query>"));
     assert_eq!(claim("side='A01'"), Query::Claim { sid: sid("A01"), endpoint: None });
     assert_eq!(claim("side='A01' sid='A02'"), Query::Claim { sid: sid("A02"), endpoint: None });
     assert_eq!(claim(""), Query::Claim { sid: None, endpoint: None });
@@ -127,7 +127,7 @@ fn reading_3_a_request_without_an_id_is_read_and_answered_with_an_empty_one() {
 #[test]
 fn reading_7_jids_are_normalised() {
     let Query::Result { connection, .. } =
-        said("result", "<query xmlns='whoknows' sid='1'><connection jid='ClientA@X/R'/></query>")
+        query("result", "<query xmlns='whoknows' sid='1'><connection jid='ClientA@X/R'/></query>")
     else {
         panic!("no result")
     };
@@ -141,16 +141,16 @@ fn reading_13_names_and_other_nonsense_in_a_connection_are_counted_and_skipped()
         <connection jid='a' ip='192.0.2.1'/><connection jid='a' ip='192.0.2.1' port='+1'/>\
         <connection jid='a' ip='192.0.2.1' port='65536'/><connection jid='@' ip='192.0.2.1' port='1'/>\
         <connection jid='a' ip='192.0.2.1' port='1'/></query>";
-    let Query::Offer { connections, malformed, .. } = said("set", inner) else { panic!("no offer") };
+    let Query::Offer { connections, malformed, .. } = query("set", inner) else { panic!("no offer") };
     assert_eq!((connections.len(), malformed), (1, 6));
     let endpoint = "<query xmlns='whoknows' sid='1'><endpoint ip='localhost' port='1'/></query>";
-    assert_eq!(said("set", endpoint), Query::Claim { sid: sid("1"), endpoint: None });
+    assert_eq!(query("set", endpoint), Query::Claim { sid: sid("1"), endpoint: None });
 }
 
 #[test]
 fn eight_connections_are_kept() {
     let inner = "<connection jid='a' ip='192.0.2.1' port='1'/>".repeat(9);
-    let Query::Offer { connections, .. } = said("set", &format!("<query xmlns='whoknows'>{inner}</query>"))
+    let Query::Offer { connections, .. } = query("set", &format!("<query xmlns='whoknows'>{inner}</query>"))
     else {
         panic!("no offer")
     };

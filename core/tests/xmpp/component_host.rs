@@ -21,7 +21,7 @@ use super::{HEADER, iq, jid, written};
 /// The calls of the inner machine.
 #[allow(clippy::large_enum_variant, reason = "a few of them, in a test")]
 #[derive(Clone, Debug, PartialEq)]
-enum Told {
+enum Call {
     Open(ConnId),
     Resolved(ConnId),
     Connected(ConnId),
@@ -47,7 +47,7 @@ enum Told {
 /// A machine that acts as the test says, and records its calls.
 #[derive(Debug, Default)]
 struct Puppet {
-    told: Vec<Told>,
+    calls: Vec<Call>,
     outputs: VecDeque<Output>,
     iqs: VecDeque<Iq>,
     is_done: bool,
@@ -57,57 +57,57 @@ const OWN: ConnId = ConnId { index: 4, generation: 9 };
 
 impl Machine for Puppet {
     fn handle_open(&mut self, _: Listener, _: SocketAddr, _: Now) -> ConnId {
-        self.told.push(Told::Open(OWN));
+        self.calls.push(Call::Open(OWN));
         OWN
     }
     fn handle_resolved(&mut self, on: ConnId, _: &[SocketAddr], _: Now) {
-        self.told.push(Told::Resolved(on));
+        self.calls.push(Call::Resolved(on));
     }
     fn handle_connected(&mut self, on: ConnId, _: Now) {
-        self.told.push(Told::Connected(on));
+        self.calls.push(Call::Connected(on));
     }
     fn handle_dial_failed(&mut self, on: ConnId, _: DialFailure, _: Now) {
-        self.told.push(Told::DialFailed(on));
+        self.calls.push(Call::DialFailed(on));
     }
     fn handle_secured(&mut self, on: ConnId, _: Secured, _: Now) {
-        self.told.push(Told::Secured(on));
+        self.calls.push(Call::Secured(on));
     }
     fn handle_tls_failed(&mut self, on: ConnId, _: TlsFailure, _: Now) {
-        self.told.push(Told::TlsFailed(on));
+        self.calls.push(Call::TlsFailed(on));
     }
     fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], _: Now) -> usize {
-        self.told.push(Told::Bytes(on, bytes.len()));
+        self.calls.push(Call::Bytes(on, bytes.len()));
         bytes.len() / 2
     }
     fn handle_moved(&mut self, from: ConnId, _: u32, _: u32, _: Now) {
-        self.told.push(Told::Moved(from));
+        self.calls.push(Call::Moved(from));
     }
     fn handle_flushed(&mut self, on: ConnId, _: Now) {
-        self.told.push(Told::Flushed(on));
+        self.calls.push(Call::Flushed(on));
     }
     fn handle_acked(&mut self, on: ConnId, _: Option<Span>, _: Now) {
-        self.told.push(Told::Acked(on));
+        self.calls.push(Call::Acked(on));
     }
     fn handle_local_address(&mut self, on: ConnId, _: SocketAddr, _: Now) {
-        self.told.push(Told::LocalAddress(on));
+        self.calls.push(Call::LocalAddress(on));
     }
     fn handle_end(&mut self, on: ConnId, _: End, _: Now) {
-        self.told.push(Told::End(on));
+        self.calls.push(Call::End(on));
     }
     fn handle_write_failed(&mut self, on: ConnId, _: Now) {
-        self.told.push(Told::WriteFailed(on));
+        self.calls.push(Call::WriteFailed(on));
     }
     fn handle_stalled(&mut self, on: ConnId, _: Now) {
-        self.told.push(Told::Stalled(on));
+        self.calls.push(Call::Stalled(on));
     }
     fn owners(&self, _: ConnId) -> Owners {
         Owners::default()
     }
     fn handle_closed(&mut self, on: ConnId, _: Now) {
-        self.told.push(Told::Closed(on));
+        self.calls.push(Call::Closed(on));
     }
     fn handle_timeout(&mut self, _: Now) {
-        self.told.push(Told::Timeout);
+        self.calls.push(Call::Timeout);
     }
     fn poll_output(&mut self, _: &mut Vec<u8>) -> Output {
         self.outputs.pop_front().unwrap_or(Output::Idle { until: None, why: "nothing" })
@@ -116,16 +116,16 @@ impl Machine for Puppet {
 
 impl IqHandler for Puppet {
     fn handle_iq(&mut self, iq: Iq, _: Now) {
-        self.told.push(Told::Iq(iq));
+        self.calls.push(Call::Iq(iq));
     }
     fn handle_online(&mut self, _: Now) {
-        self.told.push(Told::Online);
+        self.calls.push(Call::Online);
     }
     fn handle_offline(&mut self, _: Now) {
-        self.told.push(Told::Offline);
+        self.calls.push(Call::Offline);
     }
     fn handle_drain(&mut self, _: Now) {
-        self.told.push(Told::Drain);
+        self.calls.push(Call::Drain);
     }
     fn poll_iq(&mut self) -> Option<Iq> {
         self.iqs.pop_front()
@@ -174,14 +174,14 @@ impl Stage {
         Self { it: ComponentHost::new(config, Puppet::default(), [7; 32], now), now }
     }
 
-    fn news(&mut self) -> Vec<Asked> {
-        let mut news = Vec::new();
+    fn actions(&mut self) -> Vec<Asked> {
+        let mut actions = Vec::new();
         loop {
             let mut text = Vec::new();
             match self.it.poll_output(&mut text) {
-                Output::Idle { .. } => return news,
-                Output::Send { to, .. } => news.push(Asked::Message(to, String::from_utf8(text).unwrap())),
-                output => news.push(Asked::Other(output)),
+                Output::Idle { .. } => return actions,
+                Output::Send { to, .. } => actions.push(Asked::Message(to, String::from_utf8(text).unwrap())),
+                output => actions.push(Asked::Other(output)),
             }
         }
     }
@@ -193,23 +193,23 @@ impl Stage {
         }
     }
 
-    fn told(&mut self) -> Vec<Told> {
-        std::mem::take(&mut self.it.inner_mut().told)
+    fn calls(&mut self) -> Vec<Call> {
+        std::mem::take(&mut self.it.inner_mut().calls)
     }
 
     fn events(&mut self) -> Vec<HostEvent> {
         std::iter::from_fn(|| self.it.poll_event()).collect()
     }
 
-    fn hears(&mut self, on: ConnId, text: &str) -> Vec<Asked> {
+    fn receive(&mut self, on: ConnId, text: &str) -> Vec<Asked> {
         assert_eq!(self.it.handle_bytes(on, text.as_bytes(), self.now), text.len());
-        self.news()
+        self.actions()
     }
 
     fn sleep(&mut self, span: Span) -> Vec<Asked> {
         self.now.mono = self.now.mono + span;
         self.it.handle_timeout(self.now);
-        self.news()
+        self.actions()
     }
 
     /// Sleeps until the next output. Returns how long that was. A stale deadline wakes as well.
@@ -217,9 +217,9 @@ impl Stage {
         let start = self.now.mono;
         loop {
             let until = self.until().expect("a deadline");
-            let news = self.sleep(until.since(self.now.mono));
-            if !news.is_empty() {
-                return (self.now.mono.since(start), news);
+            let actions = self.sleep(until.since(self.now.mono));
+            if !actions.is_empty() {
+                return (self.now.mono.since(start), actions);
             }
         }
     }
@@ -227,7 +227,9 @@ impl Stage {
     /// The connection of this generation is established, and the server has accepted us.
     fn up(&mut self, generation: u32) -> ConnId {
         let on = server(generation);
-        assert!(matches!(self.news()[..], [Asked::Other(Output::Dial { on: dialled, .. })] if dialled == on));
+        assert!(
+            matches!(self.actions()[..], [Asked::Other(Output::Dial { on: dialled, .. })] if dialled == on)
+        );
         self.greet(on);
         on
     }
@@ -235,23 +237,23 @@ impl Stage {
     fn greet(&mut self, on: ConnId) {
         self.it.handle_connected(on, self.now);
         assert!(
-            matches!(&self.news()[..], [Asked::Message(_, header)] if header.ends_with("to='proxy.localhost'>"))
+            matches!(&self.actions()[..], [Asked::Message(_, header)] if header.ends_with("to='proxy.localhost'>"))
         );
         assert!(
-            matches!(&self.hears(on, HEADER)[..], [Asked::Message(_, said)] if said.starts_with("<handshake>"))
+            matches!(&self.receive(on, HEADER)[..], [Asked::Message(_, sent)] if sent.starts_with("<handshake>"))
         );
         let after = Some(Span::from_secs(60));
-        assert_eq!(self.hears(on, "<handshake/>"), [Asked::Other(Output::UserTimeout { on, after })]);
+        assert_eq!(self.receive(on, "<handshake/>"), [Asked::Other(Output::UserTimeout { on, after })]);
         self.it.handle_flushed(on, self.now);
         assert!(self.it.is_up());
         assert_eq!(self.events(), [HostEvent::Up]);
-        assert_eq!(self.told().last(), Some(&Told::Online));
+        assert_eq!(self.calls().last(), Some(&Call::Online));
     }
 
     /// The connection is reset. Returns the events.
     fn reset(&mut self, on: ConnId) -> Vec<HostEvent> {
         self.it.handle_end(on, End::Reset, self.now);
-        assert_eq!(self.news(), [close(on, Close::Abort)]);
+        assert_eq!(self.actions(), [close(on, Close::Abort)]);
         self.it.handle_closed(on, self.now);
         assert!(!self.it.is_up());
         self.events()
@@ -268,7 +270,7 @@ fn question(id: u32) -> Iq {
 
 fn again(events: &[HostEvent], why: Loss) -> Span {
     match events {
-        [HostEvent::Down { why: said, again }] if *said == why => *again,
+        [HostEvent::Down { why: sent, again }] if *sent == why => *again,
         _ => panic!("{events:?}"),
     }
 }
@@ -278,11 +280,11 @@ fn iqs_go_in_and_out() {
     let mut stage = Stage::new();
     let on = stage.up(1);
     let text = "<iq type='set' from='a@b/c' to='x@proxy.localhost' id='1'><query xmlns='n'/></iq>";
-    assert_eq!(stage.hears(on, text), []);
-    assert_eq!(stage.told(), [Told::Iq(iq(text))]);
+    assert_eq!(stage.receive(on, text), []);
+    assert_eq!(stage.calls(), [Call::Iq(iq(text))]);
     stage.it.inner_mut().iqs.extend([question(1), question(2)]);
     let both = written(&question(1)) + &written(&question(2));
-    assert_eq!(stage.news(), [Asked::Message(on, both)]);
+    assert_eq!(stage.actions(), [Asked::Message(on, both)]);
 }
 
 #[test]
@@ -290,11 +292,11 @@ fn one_batch_is_on_its_way_at_a_time() {
     let mut stage = Stage::new();
     let on = stage.up(1);
     stage.it.inner_mut().iqs.push_back(question(1));
-    assert_eq!(stage.news().len(), 1);
+    assert_eq!(stage.actions().len(), 1);
     stage.it.inner_mut().iqs.push_back(question(2));
-    assert_eq!(stage.news(), []);
+    assert_eq!(stage.actions(), []);
     stage.it.handle_flushed(on, stage.now);
-    assert_eq!(stage.news(), [Asked::Message(on, written(&question(2)))]);
+    assert_eq!(stage.actions(), [Asked::Message(on, written(&question(2)))]);
 }
 
 #[test]
@@ -304,15 +306,15 @@ fn iqs_wait_for_the_server_within_bounds_and_go_out_in_their_order() {
     let most = QUEUE_BYTES_MAX / each;
     let ids = 100_000..100_000 + u32::try_from(most).unwrap() + 3;
     stage.it.inner_mut().iqs.extend(ids.map(question));
-    assert!(matches!(stage.news()[..], [Asked::Other(Output::Dial { .. })]));
+    assert!(matches!(stage.actions()[..], [Asked::Other(Output::Dial { .. })]));
     assert_eq!(stage.events(), [HostEvent::Full]);
     let on = server(1);
     stage.it.handle_connected(on, stage.now);
-    stage.news();
-    stage.hears(on, HEADER);
-    let news = stage.hears(on, "<handshake/>");
-    let [Asked::Other(Output::UserTimeout { .. }), Asked::Message(_, text)] = &news[..] else {
-        panic!("{news:?}")
+    stage.actions();
+    stage.receive(on, HEADER);
+    let actions = stage.receive(on, "<handshake/>");
+    let [Asked::Other(Output::UserTimeout { .. }), Asked::Message(_, text)] = &actions[..] else {
+        panic!("{actions:?}")
     };
     assert_eq!(text.len(), most * each);
     assert!(text.starts_with(&written(&question(100_000))));
@@ -321,7 +323,7 @@ fn iqs_wait_for_the_server_within_bounds_and_go_out_in_their_order() {
 #[test]
 fn connections_of_the_machine_inside_keep_their_own_ids() {
     let mut stage = Stage::new();
-    let _ = stage.news();
+    let _ = stage.actions();
     let (it, now) = (&mut stage.it, stage.now);
     let on = it.handle_open(Listener(0), to("192.0.2.7:7"), now);
     assert_eq!(on, outside(OWN));
@@ -340,23 +342,23 @@ fn connections_of_the_machine_inside_keep_their_own_ids() {
     it.handle_stalled(on, now);
     it.handle_closed(on, now);
     assert_eq!(
-        stage.told(),
+        stage.calls(),
         [
-            Told::Open(OWN),
-            Told::Resolved(OWN),
-            Told::Connected(OWN),
-            Told::DialFailed(OWN),
-            Told::Secured(OWN),
-            Told::TlsFailed(OWN),
-            Told::Bytes(OWN, 4),
-            Told::Moved(OWN),
-            Told::Flushed(OWN),
-            Told::Acked(OWN),
-            Told::LocalAddress(OWN),
-            Told::End(OWN),
-            Told::WriteFailed(OWN),
-            Told::Stalled(OWN),
-            Told::Closed(OWN),
+            Call::Open(OWN),
+            Call::Resolved(OWN),
+            Call::Connected(OWN),
+            Call::DialFailed(OWN),
+            Call::Secured(OWN),
+            Call::TlsFailed(OWN),
+            Call::Bytes(OWN, 4),
+            Call::Moved(OWN),
+            Call::Flushed(OWN),
+            Call::Acked(OWN),
+            Call::LocalAddress(OWN),
+            Call::End(OWN),
+            Call::WriteFailed(OWN),
+            Call::Stalled(OWN),
+            Call::Closed(OWN),
         ]
     );
 }
@@ -364,7 +366,7 @@ fn connections_of_the_machine_inside_keep_their_own_ids() {
 #[test]
 fn what_the_machine_inside_asks_for_is_of_its_own_connections() {
     let mut stage = Stage::new();
-    let _ = stage.news();
+    let _ = stage.actions();
     let other = ConnId { index: 0, generation: 3 };
     let asked = |on: ConnId, other: ConnId| {
         vec![
@@ -388,7 +390,7 @@ fn what_the_machine_inside_asks_for_is_of_its_own_connections() {
         Output::Send { to, .. } => Asked::Message(to, String::new()),
         output => Asked::Other(output),
     });
-    assert_eq!(stage.news(), wanted.collect::<Vec<_>>());
+    assert_eq!(stage.actions(), wanted.collect::<Vec<_>>());
 }
 
 #[test]
@@ -398,10 +400,10 @@ fn a_ping_and_a_question_what_it_understands_are_answered() {
     let ask =
         |payload: &str| format!("<iq type='get' from='a@b/c' to='x@proxy.localhost' id='1'>{payload}</iq>");
     let answers = |stage: &mut Stage, payload: &str| {
-        let said = stage.hears(on, &ask(payload));
+        let sent = stage.receive(on, &ask(payload));
         stage.it.handle_flushed(on, stage.now);
-        assert_eq!(stage.told(), [], "the machine inside does not get it");
-        let [Asked::Message(_, text)] = &said[..] else { panic!("{said:?}") };
+        assert_eq!(stage.calls(), [], "the machine inside does not get it");
+        let [Asked::Message(_, text)] = &sent[..] else { panic!("{sent:?}") };
         text.clone()
     };
     let ping = answers(&mut stage, "<ping xmlns='urn:xmpp:ping'/>");
@@ -422,8 +424,8 @@ fn what_is_for_another_component_is_reported_and_dropped() {
     while stage.it.poll_event().is_some() {}
     for total in 1..=3 {
         let text = "<iq type='set' from='a@b/c' to='x@other.localhost/R' id='1'><query xmlns='n'/></iq>";
-        assert_eq!(stage.hears(on, text), []);
-        assert_eq!(stage.told(), []);
+        assert_eq!(stage.receive(on, text), []);
+        assert_eq!(stage.calls(), []);
         let event = stage.it.poll_event();
         if total < 3 {
             assert!(

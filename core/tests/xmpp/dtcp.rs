@@ -69,10 +69,10 @@ fn case_12_and_13_a_give_up_is_read_with_an_id_and_without() {
                 "<iq type='error' {id} from='a@x/y' to='b@z'><query xmlns='http://jabber.org/protocol/dtcp'>\
                  <key>a1b2c3d4</key></query><error code='{code}'>Could not connect to any of the hosts.</error></iq>"
             ));
-            let said = read(&it);
+            let query = read(&it);
             assert!(
-                matches!(&said, Some(Message::Error { key: Some(key), .. }) if key.is(b"a1b2c3d4")),
-                "{said:?}"
+                matches!(&query, Some(Message::Error { key: Some(key), .. }) if key.is(b"a1b2c3d4")),
+                "{query:?}"
             );
         }
     }
@@ -88,8 +88,11 @@ fn case_13_a_give_up_is_written_with_an_id_and_in_both_forms() {
          <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
          <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>Could not connect to any of the hosts.</text></error></iq>"
     );
-    let said = read(&iq(&written(&it)));
-    assert!(matches!(&said, Some(Message::Error { key: Some(key), .. }) if key.is(b"a1b2c3d4")), "{said:?}");
+    let query = read(&iq(&written(&it)));
+    assert!(
+        matches!(&query, Some(Message::Error { key: Some(key), .. }) if key.is(b"a1b2c3d4")),
+        "{query:?}"
+    );
 }
 
 #[test]

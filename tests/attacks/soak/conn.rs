@@ -134,7 +134,7 @@ impl Conn {
     }
 
     /// Receives: `Ok(0)` is a clean end, `WouldBlock` nothing yet, any other error a truncation or a reset.
-    pub(crate) fn hear(&mut self, into: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return match self.socket.read(into) {
                 Err(error) if waits(&error) => Err(ErrorKind::WouldBlock.into()),

@@ -119,7 +119,7 @@ impl ByteLedger {
     }
 
     /// A side received the other's clean end after this many bytes.
-    pub(crate) fn heard_end(&mut self, pair: u64, side: usize, received: u64) {
+    pub(crate) fn on_end(&mut self, pair: u64, side: usize, received: u64) {
         let Some(entry) = self.entries.get(&pair) else { return };
         let sent = entry.sent[1 - side];
         // A killed process ends its local connections with a FIN, which looks like a clean end.

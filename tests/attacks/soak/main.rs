@@ -24,11 +24,11 @@
     reason = "it runs against the wall: real sockets, real programs, real time"
 )]
 
+mod client;
+mod clients;
 mod conn;
-mod crowd;
 mod ground;
 mod ledger;
-mod party;
 mod stream;
 mod verdict;
 
@@ -36,7 +36,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::crowd::Crowd;
+use crate::clients::Clients;
 use crate::verdict::Look;
 
 /// Any error, to be printed.
@@ -50,7 +50,7 @@ const COMING: usize = 250;
 
 /// Recurring actions.
 #[derive(Clone, Copy)]
-enum Duty {
+enum Role {
     /// A client connects.
     Call,
     /// A waiting connection ends.
@@ -64,12 +64,12 @@ enum Duty {
 }
 
 /// The intervals of the actions.
-const DUTIES: [(Duty, Duration); 5] = [
-    (Duty::Call, Duration::from_millis(20)),
-    (Duty::Leave, Duration::from_millis(40)),
-    (Duty::Kill, Duration::from_secs(5)),
-    (Duty::Reload, Duration::from_secs(10)),
-    (Duty::Look, Duration::from_secs(1)),
+const DUTIES: [(Role, Duration); 5] = [
+    (Role::Call, Duration::from_millis(20)),
+    (Role::Leave, Duration::from_millis(40)),
+    (Role::Kill, Duration::from_secs(5)),
+    (Role::Reload, Duration::from_secs(10)),
+    (Role::Look, Duration::from_secs(1)),
 ];
 
 fn main() -> ExitCode {
@@ -114,25 +114,25 @@ impl Args {
 fn run(args: &Args) -> Result<(), Failure> {
     println!("soak: {} seconds, {} waiting, seed {}", args.seconds, args.waiting, args.seed);
     raise_descriptors(2 * args.waiting as u64 + 4000)?;
-    let mut crowd = Crowd::new(&args.relay, args.seed)?;
-    let sockets = crowd.relay.sockets()?;
-    gather(&mut crowd, args.waiting)?;
-    let looks = churn(&mut crowd, args.waiting, args.seconds)?;
+    let mut clients = Clients::new(&args.relay, args.seed)?;
+    let sockets = clients.relay.sockets()?;
+    gather(&mut clients, args.waiting)?;
+    let looks = churn(&mut clients, args.waiting, args.seconds)?;
     let mut found = verdict::growth(&looks, args.seconds);
-    finish(&mut crowd)?;
-    found.extend(empty(&mut crowd, sockets)?);
-    let ledger = &crowd.common.ledger;
+    finish(&mut clients)?;
+    found.extend(empty(&mut clients, sockets)?);
+    let ledger = &clients.common.ledger;
     println!(
         "soak: {} pairs whole, {} broken on purpose, {} clients refused where somebody had just gone, {} bytes right",
         ledger.whole, ledger.broken, ledger.refused, ledger.bytes
     );
-    let (reloaded, errors) = crowd.relay.finish()?;
+    let (reloaded, errors) = clients.relay.finish()?;
     println!("soak: the relay read its files again {reloaded} times");
     if (reloaded as u64) < args.seconds / 10 - 1 {
         found.push(format!("SIGHUP was heeded {reloaded} times only"));
     }
     found.extend(errors.into_iter().map(|line| format!("the relay said {line}")));
-    let faults = crowd.common.ledger.faults;
+    let faults = clients.common.ledger.faults;
     if faults > 0 {
         found.push(format!("{faults} faults (see above); seed {}", args.seed));
     }
@@ -145,16 +145,16 @@ fn run(args: &Args) -> Result<(), Failure> {
 
 /// Waits until all connections wait. They do not start at once: keepalive would then probe all of them at the same
 /// moment, which exceeds loopback's queue (`net.core.netdev_max_backlog`).
-fn gather(crowd: &mut Crowd, waiting: usize) -> Result<(), Failure> {
+fn gather(clients: &mut Clients, waiting: usize) -> Result<(), Failure> {
     let begun = Instant::now();
-    crowd.start_agents()?;
+    clients.start_agents()?;
     let mut there = 0;
     while there < waiting {
         let so_far = begun.elapsed().as_millis() as usize * COMING / 1000;
-        there = crowd.fill_up(so_far.min(waiting))?.waiting;
-        crowd.turn()?;
-        if begun.elapsed() > PATIENCE || crowd.common.ledger.faults > 0 {
-            return Err(format!("the crowd does not come together: {:?}", crowd.counts()).into());
+        there = clients.fill_up(so_far.min(waiting))?.waiting;
+        clients.turn()?;
+        if begun.elapsed() > PATIENCE || clients.common.ledger.faults > 0 {
+            return Err(format!("the crowd does not come together: {:?}", clients.counts()).into());
         }
     }
     println!("soak: {waiting} wait after {:.1} s", begun.elapsed().as_secs_f64());
@@ -162,24 +162,24 @@ fn gather(crowd: &mut Crowd, waiting: usize) -> Result<(), Failure> {
 }
 
 /// Runs for the requested time.
-fn churn(crowd: &mut Crowd, waiting: usize, seconds: u64) -> Result<Vec<Look>, Failure> {
+fn churn(clients: &mut Clients, waiting: usize, seconds: u64) -> Result<Vec<Look>, Failure> {
     let begun = Instant::now();
     let mut looks = Vec::new();
     let mut duties = DUTIES.map(|(liveness, period)| (liveness, period, period));
-    crowd.call_for_long()?;
+    clients.call_for_long()?;
     while begun.elapsed().as_secs() < seconds {
-        crowd.turn()?;
-        crowd.fill_up(waiting)?;
-        crowd.revive_in_time()?;
+        clients.turn()?;
+        clients.fill_up(waiting)?;
+        clients.revive_in_time()?;
         for &mut (liveness, ref mut due, period) in &mut duties {
             while *due <= begun.elapsed() {
                 *due += period;
                 match liveness {
-                    Duty::Call => crowd.call_any()?,
-                    Duty::Leave => crowd.one_leaves(),
-                    Duty::Kill => crowd.kill_agent()?,
-                    Duty::Reload => crowd.relay.signal("HUP")?,
-                    Duty::Look => looks.push(look(crowd, begun.elapsed().as_secs())?),
+                    Role::Call => clients.call_any()?,
+                    Role::Leave => clients.one_leaves(),
+                    Role::Kill => clients.kill_agent()?,
+                    Role::Reload => clients.relay.signal("HUP")?,
+                    Role::Look => looks.push(look(clients, begun.elapsed().as_secs())?),
                 }
             }
         }
@@ -187,12 +187,12 @@ fn churn(crowd: &mut Crowd, waiting: usize, seconds: u64) -> Result<Vec<Look>, F
     Ok(looks)
 }
 
-fn look(crowd: &mut Crowd, second: u64) -> Result<Look, Failure> {
-    crowd.common.ledger.look_for_stuck();
-    let (counts, descriptors) = (crowd.counts(), crowd.relay.descriptors()?);
-    let resident = crowd.relay.resident()?;
+fn look(clients: &mut Clients, second: u64) -> Result<Look, Failure> {
+    clients.common.ledger.look_for_stuck();
+    let (counts, descriptors) = (clients.counts(), clients.relay.descriptors()?);
+    let resident = clients.relay.resident()?;
     if second.is_multiple_of(10) {
-        let ledger = &crowd.common.ledger;
+        let ledger = &clients.common.ledger;
         println!(
             "soak: {second} s: relay {descriptors} descriptors, {resident} KiB; {} waiting, {} pairs, {} whole, \
              {} broken, {} refused, {} MiB, {} faults",
@@ -210,30 +210,30 @@ fn look(crowd: &mut Crowd, second: u64) -> Result<Look, Failure> {
 }
 
 /// Waits until every pair is over.
-fn finish(crowd: &mut Crowd) -> Result<(), Failure> {
+fn finish(clients: &mut Clients) -> Result<(), Failure> {
     let begun = Instant::now();
-    crowd.common.stopping = true;
-    while crowd.common.ledger.len() > 0 && begun.elapsed() < PATIENCE {
-        crowd.turn()?;
-        crowd.revive_in_time()?;
-        crowd.common.ledger.look_for_stuck();
+    clients.common.stopping = true;
+    while clients.common.ledger.len() > 0 && begun.elapsed() < PATIENCE {
+        clients.turn()?;
+        clients.revive_in_time()?;
+        clients.common.ledger.look_for_stuck();
     }
-    let left = crowd.common.ledger.len();
+    let left = clients.common.ledger.len();
     if left > 0 {
-        let which = crowd.common.ledger.open_pairs();
-        crowd.common.ledger.fault(&format!("{left} pairs do not end: {which}"));
+        let which = clients.common.ledger.open_pairs();
+        clients.common.ledger.fault(&format!("{left} pairs do not end: {which}"));
     }
     Ok(())
 }
 
 /// Whether the relay closes every connection after all have left.
-fn empty(crowd: &mut Crowd, sockets: u64) -> Result<Option<String>, Failure> {
+fn empty(clients: &mut Clients, sockets: u64) -> Result<Option<String>, Failure> {
     let begun = Instant::now();
-    crowd.leave();
-    while crowd.relay.sockets()? > sockets && begun.elapsed() < PATIENCE {
-        crowd.turn()?;
+    clients.leave();
+    while clients.relay.sockets()? > sockets && begun.elapsed() < PATIENCE {
+        clients.turn()?;
     }
-    let left = crowd.relay.sockets()?;
+    let left = clients.relay.sockets()?;
     println!("soak: sockets when all had left: {left}, at the start: {sockets}");
     Ok((left > sockets).then(|| format!("{} connections were never closed", left - sockets)))
 }

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use crate::args::Args;
 use crate::bulk::{self, Aside, Flow};
+use crate::exchange::{Exchange, PERIOD};
 use crate::field::Field;
 use crate::pair::Pair;
 use crate::peers::Transport;
 use crate::report::Report;
-use crate::talk::{PERIOD, Talk};
 use crate::{Failure, Scenario};
 
 const BULK_PAIRS: usize = 16;
@@ -28,11 +28,11 @@ fn run(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Failur
             for _ in 0..BULK_PAIRS {
                 flows.extend(Flow::pair(Pair::open(relay, ground, Transport::TLS_TLS)?, down, 0)?);
             }
-            let talk = Talk::new(Pair::open(relay, ground, Transport::TLS_TLS)?)?;
+            let exchange = Exchange::new(Pair::open(relay, ground, Transport::TLS_TLS)?)?;
             relay.process.settle()?;
-            let mut among = Among { talk, last: Instant::now() };
+            let mut among = Among { exchange, last: Instant::now() };
             bulk::run(&mut flows, &mut among)?;
-            among.talk.note(report, relay.name());
+            among.exchange.note(report, relay.name());
         }
     }
     Ok(())
@@ -41,13 +41,13 @@ fn run(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Failur
 /// A conversation among bulk pairs. It gets a turn between any two turns of theirs, so that the relay's delay is
 /// measured and not that of the load.
 struct Among {
-    talk: Talk,
+    exchange: Exchange,
     last: Instant,
 }
 
 impl Aside for Among {
     fn descriptors(&self) -> Vec<std::os::fd::RawFd> {
-        self.talk.descriptors().to_vec()
+        self.exchange.descriptors().to_vec()
     }
 
     fn pause(&self) -> Duration {
@@ -55,7 +55,7 @@ impl Aside for Among {
     }
 
     fn turn(&mut self) -> Result<(), Failure> {
-        self.talk.ask_at_ease(&mut self.last)?;
-        self.talk.turn().map(drop)
+        self.exchange.ask_at_ease(&mut self.last)?;
+        self.exchange.turn().map(drop)
     }
 }

@@ -46,6 +46,7 @@ mod bulk;
 mod calls;
 mod direct;
 mod end;
+mod exchange;
 mod fair;
 mod field;
 mod footprint;
@@ -56,7 +57,6 @@ mod peers;
 mod process;
 mod report;
 mod sink;
-mod talk;
 mod throughput;
 
 use std::process::ExitCode;
@@ -91,7 +91,7 @@ fn scenarios() -> Vec<Scenario> {
     [
         throughput::scenarios(),
         handshakes::scenarios(),
-        talk::scenarios(),
+        exchange::scenarios(),
         fair::scenarios(),
         memory::scenarios(),
         calls::scenarios(),

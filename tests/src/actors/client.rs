@@ -9,7 +9,7 @@ use rendezvous_core::time::{Span, Time};
 
 use super::Actor;
 use super::channel::{Channel, Tls};
-use super::talker::{Behaviour, Progress, Talker, field};
+use super::script::{Behaviour, Progress, Script, field};
 use crate::model::ByteLedger;
 use crate::sim_net::{ProcessId, World};
 
@@ -21,10 +21,10 @@ pub struct Client {
     behaviour: Behaviour,
     method: &'static str,
     /// It sends the ID only after the challenge.
-    coy: bool,
+    challenged: bool,
     tls: Option<Tls>,
     flow: Option<usize>,
-    talker: Option<Talker>,
+    script: Option<Script>,
     /// The statuses of the relay's own answers.
     pub refusals: Vec<u16>,
     /// It reached its hidden server.
@@ -42,10 +42,10 @@ impl Client {
             begins,
             behaviour,
             method: "GET",
-            coy: false,
+            challenged: false,
             tls: None,
             flow: None,
-            talker: None,
+            script: None,
             refusals: Vec::new(),
             met: false,
             over: false,
@@ -54,8 +54,8 @@ impl Client {
 
     /// Sets whether it sends the ID only after the challenge.
     #[must_use]
-    pub const fn coy(mut self, coy: bool) -> Self {
-        self.coy = coy;
+    pub const fn challenged(mut self, challenged: bool) -> Self {
+        self.challenged = challenged;
         self
     }
 
@@ -75,8 +75,8 @@ impl Client {
 
     /// How the response ended.
     #[must_use]
-    pub fn heard_end(&self) -> Option<End> {
-        self.talker.as_ref()?.heard_end
+    pub fn peer_end(&self) -> Option<End> {
+        self.script.as_ref()?.peer_end
     }
 
     fn request(&self, flow: usize, known: bool) -> String {
@@ -95,11 +95,11 @@ impl Client {
         head
     }
 
-    fn hear(&mut self, head: &str, ledger: &mut ByteLedger) {
-        let (Some(talker), Some(flow)) = (&mut self.talker, self.flow) else { return };
+    fn on_head(&mut self, head: &str, ledger: &mut ByteLedger) {
+        let (Some(script), Some(flow)) = (&mut self.script, self.flow) else { return };
         if let Some(answer) = field(head, "X-Answer").and_then(|value| value.parse().ok()) {
             ledger.answered(answer, flow);
-            talker.read_flow(answer, ledger);
+            script.read_flow(answer, ledger);
             self.met = true;
             return;
         }
@@ -107,13 +107,13 @@ impl Client {
         let status = head.get(9..12).and_then(|status| status.parse().ok());
         self.refusals.push(status.expect("an answer has a status"));
         let length = field(head, "Content-Length").and_then(|value| value.parse().ok()).unwrap_or(0);
-        talker.skip(if self.method == "HEAD" { 0 } else { length });
-        if self.coy && status == Some(401) {
-            self.coy = false;
+        script.skip(if self.method == "HEAD" { 0 } else { length });
+        if self.challenged && status == Some(401) {
+            self.challenged = false;
             let request = self.request(flow, true);
-            if let Some(talker) = &mut self.talker {
-                talker.emit(request.as_bytes());
-                talker.send_flow(flow);
+            if let Some(script) = &mut self.script {
+                script.emit(request.as_bytes());
+                script.send_flow(flow);
             }
         }
     }
@@ -125,35 +125,35 @@ impl Actor for Client {
             return;
         }
         if world.now() < self.begins {
-            return world.nap(who, self.begins);
+            return world.sleep_until(who, self.begins);
         }
-        if self.talker.is_none() {
+        if self.script.is_none() {
             let Ok(ep) = world.connect(who, self.to) else { return self.over = true };
             let flow = *self.flow.get_or_insert_with(|| ledger.begin(self.id, None));
-            let mut talker = Talker::new(Channel::new(ep, self.tls.as_ref()), self.behaviour, world.now());
-            talker.emit(self.request(flow, !self.coy).as_bytes());
-            if !self.coy {
-                talker.send_flow(flow);
+            let mut script = Script::new(Channel::new(ep, self.tls.as_ref()), self.behaviour, world.now());
+            script.emit(self.request(flow, !self.challenged).as_bytes());
+            if !self.challenged {
+                script.send_flow(flow);
             }
-            self.talker = Some(talker);
+            self.script = Some(script);
         }
-        while let Some(talker) = &mut self.talker {
-            match talker.go_on(who, world, ledger) {
+        while let Some(script) = &mut self.script {
+            match script.go_on(who, world, ledger) {
                 Progress::Quiet => return,
-                Progress::Head(head) => self.hear(&head, ledger),
+                Progress::Head(head) => self.on_head(&head, ledger),
                 Progress::Ended => return self.over = true,
             }
         }
     }
 
     fn retire(&mut self) {
-        self.over |= self.talker.is_none();
+        self.over |= self.script.is_none();
     }
 
     fn leave(&mut self, world: &mut World) {
         self.over = true;
-        if let Some(talker) = &mut self.talker {
-            talker.abort(world);
+        if let Some(script) = &mut self.script {
+            script.abort(world);
         }
     }
 
@@ -169,7 +169,7 @@ pub struct Program {
     begins: Time,
     behaviour: Behaviour,
     flow: Option<usize>,
-    talker: Option<Talker>,
+    script: Option<Script>,
     over: bool,
 }
 
@@ -177,13 +177,13 @@ impl Program {
     /// A program that uses the stream service of this ID.
     #[must_use]
     pub const fn new(to: SocketAddr, id: Id, begins: Time, behaviour: Behaviour) -> Self {
-        Self { to, id, begins, behaviour, flow: None, talker: None, over: false }
+        Self { to, id, begins, behaviour, flow: None, script: None, over: false }
     }
 
     /// How the received stream ended.
     #[must_use]
-    pub fn heard_end(&self) -> Option<End> {
-        self.talker.as_ref()?.heard_end
+    pub fn peer_end(&self) -> Option<End> {
+        self.script.as_ref()?.peer_end
     }
 }
 
@@ -193,27 +193,27 @@ impl Actor for Program {
             return;
         }
         if world.now() < self.begins {
-            return world.nap(who, self.begins);
+            return world.sleep_until(who, self.begins);
         }
-        if self.talker.is_none() {
+        if self.script.is_none() {
             let Ok(ep) = world.connect(who, self.to) else { return self.over = true };
             let flow = *self.flow.get_or_insert_with(|| ledger.begin(self.id, None));
-            let mut talker = Talker::new(Channel::new(ep, None), self.behaviour, world.now());
-            talker.emit(format!("HELLO\r\nX-Flow: {flow:08}\r\n\r\n").as_bytes());
-            talker.send_flow(flow);
-            self.talker = Some(talker);
+            let mut script = Script::new(Channel::new(ep, None), self.behaviour, world.now());
+            script.emit(format!("HELLO\r\nX-Flow: {flow:08}\r\n\r\n").as_bytes());
+            script.send_flow(flow);
+            self.script = Some(script);
         }
-        while let (Some(talker), Some(flow)) = (&mut self.talker, self.flow) {
-            match talker.go_on(who, world, ledger) {
+        while let (Some(script), Some(flow)) = (&mut self.script, self.flow) {
+            match script.go_on(who, world, ledger) {
                 Progress::Quiet => return,
                 Progress::Head(head) => {
                     let answer = field(&head, "X-Answer").and_then(|value| value.parse().ok());
                     let answer = answer.expect("nobody but the service talks to a local program");
                     ledger.answered(answer, flow);
-                    talker.read_flow(answer, ledger);
+                    script.read_flow(answer, ledger);
                 }
                 Progress::Ended => {
-                    let end = talker.heard_end;
+                    let end = script.peer_end;
                     assert!(end != Some(End::Truncated), "no TLS here");
                     return self.over = true;
                 }
@@ -222,13 +222,13 @@ impl Actor for Program {
     }
 
     fn retire(&mut self) {
-        self.over |= self.talker.is_none();
+        self.over |= self.script.is_none();
     }
 
     fn leave(&mut self, world: &mut World) {
         self.over = true;
-        if let Some(talker) = &mut self.talker {
-            talker.abort(world);
+        if let Some(script) = &mut self.script {
+            script.abort(world);
         }
     }
 

@@ -34,7 +34,7 @@ impl Greedy {
 
     fn pause(&mut self, who: ProcessId, world: &mut World) {
         self.next = world.now() + PAUSE;
-        world.nap(who, self.next);
+        world.sleep_until(who, self.next);
     }
 }
 
@@ -44,7 +44,7 @@ impl Actor for Greedy {
             return;
         }
         if world.now() < self.next {
-            return world.nap(who, self.next);
+            return world.sleep_until(who, self.next);
         }
         let ep = match self.ep {
             Some(ep) => ep,
@@ -79,7 +79,7 @@ impl Actor for Greedy {
             }
         }
         self.next = world.now() + Span::from_millis(1);
-        world.nap(who, self.next);
+        world.sleep_until(who, self.next);
     }
 
     fn retire(&mut self) {

@@ -9,7 +9,7 @@ use rendezvous_core::token::Key;
 
 use super::channel::{Channel, Tls};
 use super::client::REST;
-use super::talker::{Behaviour, Progress, Talker, field};
+use super::script::{Behaviour, Progress, Script, field};
 use super::{Actor, Ending, key_of, moment};
 use crate::model::ByteLedger;
 use crate::rng::Rng;
@@ -27,7 +27,7 @@ pub enum Style {
     /// at once. It neither reads nor closes connections that it no longer needs.
     Old,
     /// It sends bytes while it waits.
-    Talker,
+    EarlySender,
     /// Its waiting connections are reset, end, or are lost by a NAT, after a while.
     Fickle,
     /// It listens, and an agent connects to it.
@@ -61,7 +61,7 @@ enum State {
 }
 
 struct Line {
-    talker: Talker,
+    script: Script,
     state: State,
 }
 
@@ -113,7 +113,7 @@ impl Hidden {
         match self.style {
             Style::Modern { pool } => pool,
             Style::Service => 0,
-            Style::Old | Style::Talker | Style::Fickle => 1,
+            Style::Old | Style::EarlySender | Style::Fickle => 1,
         }
     }
 
@@ -133,43 +133,43 @@ impl Hidden {
         let waiting = |line: &Line| !matches!(line.state, State::Serving);
         while self.lines.iter().filter(|line| waiting(line)).count() < self.pool() {
             if world.now() < self.next_try {
-                return world.nap(who, self.next_try);
+                return world.sleep_until(who, self.next_try);
             }
             let Ok(ep) = world.connect(who, self.at) else {
                 self.next_try = world.now() + REST;
                 continue;
             };
             let behaviour = Behaviour { bytes: u64::MAX, ending: Ending::AfterPeer, ..Behaviour::plain(0) };
-            let mut talker = Talker::new(Channel::new(ep, self.tls.as_ref()), behaviour, world.now());
-            talker.emit(self.registration(world, who).as_bytes());
-            self.lines.push(Line { talker, state: State::Registering });
+            let mut script = Script::new(Channel::new(ep, self.tls.as_ref()), behaviour, world.now());
+            script.emit(self.registration(world, who).as_bytes());
+            self.lines.push(Line { script, state: State::Registering });
         }
     }
 
     fn accept(&mut self, who: ProcessId, world: &mut World) {
         while let Some(ep) = world.accept(self.at) {
             self.take(ep, world.now());
-            world.rouse(who);
+            world.schedule(who);
         }
     }
 
     fn take(&mut self, ep: Ep, now: Time) {
-        let talker = Talker::new(Channel::new(ep, None), Behaviour::plain(u64::MAX), now);
-        self.lines.push(Line { talker, state: State::Waiting { until: None } });
+        let script = Script::new(Channel::new(ep, None), Behaviour::plain(u64::MAX), now);
+        self.lines.push(Line { script, state: State::Waiting { until: None } });
     }
 
     /// Handles a head on this line. Returns false if the line is useless afterwards.
-    fn hear(&mut self, line: &mut Line, head: &str, world: &World, ledger: &mut ByteLedger) -> bool {
+    fn on_head(&mut self, line: &mut Line, head: &str, world: &World, ledger: &mut ByteLedger) -> bool {
         let now = world.now();
         match line.state {
             State::Registering if head.starts_with("HTTP/1.1 200") => {
                 let until = match self.style {
-                    Style::Talker | Style::Fickle => Some(now + moment(&mut self.rng, 20_000_000)),
+                    Style::EarlySender | Style::Fickle => Some(now + moment(&mut self.rng, 20_000_000)),
                     _ => None,
                 };
                 line.state = State::Waiting { until };
-                let forever = Behaviour { patience: Span::from_secs(1_000_000), ..line.talker.behaviour };
-                line.talker.change(forever, now);
+                let forever = Behaviour { patience: Span::from_secs(1_000_000), ..line.script.behaviour };
+                line.script.change(forever, now);
                 true
             }
             State::Registering => {
@@ -178,8 +178,8 @@ impl Hidden {
             }
             State::Waiting { .. } if head.contains("\r\nUpgrade: octet-stream\r\n") => {
                 // A connector sends its bytes only after the 101.
-                line.talker.emit(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n");
-                line.talker.emit(b"Upgrade: octet-stream\r\n\r\n");
+                line.script.emit(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n");
+                line.script.emit(b"Upgrade: octet-stream\r\n\r\n");
                 true
             }
             State::Waiting { .. } => {
@@ -195,7 +195,7 @@ impl Hidden {
                     Some(behaviour) => behaviour,
                     None => Behaviour::draw(&mut self.rng, self.bytes_max, &self.endings),
                 };
-                line.talker.change(behaviour, now);
+                line.script.change(behaviour, now);
                 let head = match head {
                     _ if head.contains("\r\nUpgrade: raw\r\n") => {
                         "101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw".to_owned()
@@ -205,9 +205,9 @@ impl Hidden {
                     }
                     _ => "200 OK".to_owned(),
                 };
-                line.talker.emit(format!("HTTP/1.1 {head}\r\nX-Answer: {answer:08}\r\n\r\n").as_bytes());
-                line.talker.send_flow(answer);
-                line.talker.read_flow(flow, ledger);
+                line.script.emit(format!("HTTP/1.1 {head}\r\nX-Answer: {answer:08}\r\n\r\n").as_bytes());
+                line.script.send_flow(answer);
+                line.script.read_flow(flow, ledger);
                 line.state = State::Serving;
                 true
             }
@@ -219,13 +219,13 @@ impl Hidden {
     fn misbehave(&mut self, line: &mut Line, who: ProcessId, world: &mut World) {
         let State::Waiting { until: Some(until) } = line.state else { return };
         if world.now() < until {
-            return world.nap(who, until);
+            return world.sleep_until(who, until);
         }
         line.state = State::Waiting { until: None };
-        let ep = line.talker.channel().ep();
+        let ep = line.script.channel().ep();
         match (self.style, self.rng.below(3)) {
-            (Style::Talker, _) => line.talker.emit(b"hello?"),
-            (_, 0) => line.talker.abort(world),
+            (Style::EarlySender, _) => line.script.emit(b"hello?"),
+            (_, 0) => line.script.abort(world),
             (_, 1) => world.lose(ep),
             _ => {
                 let _ = world.end_write(ep);
@@ -253,19 +253,19 @@ impl Actor for Hidden {
         lines.retain_mut(|line| {
             self.misbehave(line, who, world);
             loop {
-                match line.talker.go_on(who, world, ledger) {
+                match line.script.go_on(who, world, ledger) {
                     Progress::Quiet => return true,
                     Progress::Head(head) => {
-                        if !self.hear(line, &head, world, ledger) {
-                            line.talker.abort(world);
+                        if !self.on_head(line, &head, world, ledger) {
+                            line.script.abort(world);
                         }
                     }
                     Progress::Ended => {
                         let lost = !matches!(line.state, State::Serving);
-                        if lost && line.talker.heard_end != Some(End::Clean) {
+                        if lost && line.script.peer_end != Some(End::Clean) {
                             self.next_try = self.next_try.max(world.now() + REST);
                         }
-                        world.rouse(who);
+                        world.schedule(who);
                         return false;
                     }
                 }
@@ -274,8 +274,8 @@ impl Actor for Hidden {
         self.lines = lines;
         if self.style == Style::Old {
             // It uses only its newest waiting connection. It never reads the others.
-            let deaf = self.lines.iter().filter(|line| !matches!(line.state, State::Serving)).count();
-            debug_assert!(deaf <= 1 || self.retired, "an old one has one");
+            let unread = self.lines.iter().filter(|line| !matches!(line.state, State::Serving)).count();
+            debug_assert!(unread <= 1 || self.retired, "an old one has one");
         }
     }
 
@@ -286,7 +286,7 @@ impl Actor for Hidden {
     fn leave(&mut self, world: &mut World) {
         self.retired = true;
         for mut line in std::mem::take(&mut self.lines) {
-            line.talker.abort(world);
+            line.script.abort(world);
         }
     }
 

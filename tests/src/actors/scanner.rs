@@ -33,7 +33,7 @@ pub struct Scanner {
     rng: Rng,
     text: Vec<u8>,
     slow: bool,
-    deaf: bool,
+    unread: bool,
     next: Time,
     ep: Option<Ep>,
     over: bool,
@@ -49,8 +49,8 @@ impl Scanner {
             None => (0..rng.length(40_000)).map(|_| rng.next_u64().to_le_bytes()[0]).collect(),
         };
         let stays = Span::from_secs(rng.between(0, 100));
-        let (slow, deaf) = (rng.below(3) == 0, rng.below(4) == 0);
-        Self { to, begins, stays, rng, text, slow, deaf, next: begins, ep: None, over: false }
+        let (slow, unread) = (rng.below(3) == 0, rng.below(4) == 0);
+        Self { to, begins, stays, rng, text, slow, unread, next: begins, ep: None, over: false }
     }
 }
 
@@ -60,7 +60,7 @@ impl Actor for Scanner {
             return;
         }
         if world.now() < self.begins {
-            return world.nap(who, self.begins);
+            return world.sleep_until(who, self.begins);
         }
         let ep = match self.ep {
             Some(ep) => ep,
@@ -75,7 +75,7 @@ impl Actor for Scanner {
             self.over = true;
             return if self.rng.below(2) == 0 { world.close(ep) } else { world.abort(ep) };
         }
-        world.nap(who, leaves);
+        world.sleep_until(who, leaves);
         if !matches!(up, Ok(true)) {
             return;
         }
@@ -85,11 +85,11 @@ impl Actor for Scanner {
             self.text.drain(..n);
             self.next = world.now() + if self.slow { Span::from_millis(700) } else { Span::ZERO };
             if self.slow && !self.text.is_empty() {
-                world.nap(who, self.next);
+                world.sleep_until(who, self.next);
             }
         }
         let mut buffer = [0; 4_096];
-        while !self.deaf {
+        while !self.unread {
             match world.recv(ep, &mut buffer) {
                 Ok(n) if n > 0 => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,

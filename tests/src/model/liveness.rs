@@ -74,7 +74,7 @@ fn check_reset<M>(world: &World, watched: &ContractChecker<M>, seen: &Seen, ep: 
         return;
     }
     let is_taken = world.moved(ep).1 == seen.owed && world.unacknowledged(ep) == 0;
-    let since = world.heard_at(ep).max(seen.since);
+    let since = world.received_at(ep).max(seen.since);
     let is_late = world.now().since(since) > RESET_MAX;
     assert!(!(is_taken && is_late), "the peer has everything, and nobody resets: {seen:?}");
 }
@@ -88,7 +88,7 @@ fn liveness<M>(
     ep: Ep,
     short: bool,
 ) -> Option<&'static str> {
-    if world.is_deaf(ep) {
+    if world.ignores_input(ep) {
         return None;
     }
     if seen.queued > 0 && seen.closing.is_none() && !seen.write_failed && world.could_send(ep) {
@@ -121,8 +121,8 @@ fn takes<M>(world: &World, who: ProcessId, watched: &ContractChecker<M>, on: Con
     let Some(seen) = state(watched, on) else { return false };
     // TLS may have queued bytes that the machine does not know of.
     let taken = |ep| !watched.in_clear && !world.could_send(ep);
-    let is_deaf = world.watched(who, on).is_none_or(|ep| world.is_deaf(ep) || taken(ep));
-    seen.queued == 0 && !seen.write_failed && !seen.end_crossed && !is_deaf
+    let ignores_input = world.watched(who, on).is_none_or(|ep| world.ignores_input(ep) || taken(ep));
+    seen.queued == 0 && !seen.write_failed && !seen.end_crossed && !ignores_input
 }
 
 fn state<M>(watched: &ContractChecker<M>, on: ConnId) -> Option<&Seen> {

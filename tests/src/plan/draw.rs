@@ -2,7 +2,7 @@
 
 use rendezvous_core::time::{Span, Time};
 
-use super::{IDS, Incident, Person, Plan, id};
+use super::{IDS, Incident, Participant, Plan, id};
 use crate::actors::{Behaviour, Ending, Style};
 use crate::rng::Rng;
 use crate::sim_net::Faults;
@@ -69,7 +69,7 @@ impl Plan {
     /// Adds clients of the relay's ports, with a generator of their own: the rest of a seed's plan stays as it was.
     fn invite_raw(&mut self, rng: &mut Rng) {
         for _ in 0..if rng.below(3) == 0 { 0 } else { rng.length(8) } {
-            self.participants.push(Person::Raw {
+            self.participants.push(Participant::Raw {
                 id: id(rng.below(IDS)),
                 begins: Time(2_000_000 + rng.below(HOUR_OF_CLIENTS)),
                 behaviour: Behaviour::draw(rng, self.bytes_max, &self.endings),
@@ -83,14 +83,14 @@ impl Plan {
             for _ in 0..rng.below(3) {
                 let style = match rng.below(6) {
                     0 => Style::Old,
-                    1 => Style::Talker,
+                    1 => Style::EarlySender,
                     2 => Style::Fickle,
                     _ => Style::Modern { pool: usize::try_from(rng.between(1, 4)).unwrap_or(1) },
                 };
-                self.participants.push(Person::Hidden { id: id(number), style, seed: rng.next_u64() });
+                self.participants.push(Participant::Hidden { id: id(number), style, seed: rng.next_u64() });
             }
             if rng.below(3) == 0 {
-                self.participants.push(Person::Agent {
+                self.participants.push(Participant::Agent {
                     id: id(number),
                     seed: rng.next_u64().to_le_bytes()[0],
                     pool: u16::try_from(rng.between(1, 4)).unwrap_or(1),
@@ -106,23 +106,23 @@ impl Plan {
         };
         for _ in 0..some(16, rng) {
             let methods = ["GET", "HEAD", "OPTIONS", "PATCH"];
-            self.participants.push(Person::Client {
+            self.participants.push(Participant::Client {
                 id: id(rng.below(IDS)),
                 begins: moment(rng),
                 behaviour: Behaviour::draw(rng, self.bytes_max, &self.endings),
-                coy: rng.below(4) == 0,
+                challenged: rng.below(4) == 0,
                 method: methods[usize::try_from(rng.below(4)).unwrap_or(0)],
             });
         }
         for _ in 0..some(6, rng) {
-            self.participants.push(Person::Program {
+            self.participants.push(Participant::Program {
                 id: id(rng.below(IDS)),
                 begins: moment(rng),
                 behaviour: Behaviour::draw(rng, self.bytes_max, &self.endings),
             });
         }
         for _ in 0..some(8, rng) {
-            self.participants.push(Person::Scanner { begins: moment(rng), seed: rng.next_u64() });
+            self.participants.push(Participant::Scanner { begins: moment(rng), seed: rng.next_u64() });
         }
     }
 

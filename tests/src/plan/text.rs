@@ -18,7 +18,7 @@ use std::str::FromStr;
 use rendezvous_core::id::Id;
 use rendezvous_core::time::{Span, Time};
 
-use super::{Incident, Person, Plan, id};
+use super::{Incident, Participant, Plan, id};
 use crate::actors::{Behaviour, Ending, Style};
 use crate::sim_net::Faults;
 
@@ -64,7 +64,7 @@ impl fmt::Display for Plan {
             write!(f, " {name}={rate}")?;
         }
         writeln!(f, " latency={} room={}", self.faults.latency_max.0, self.faults.room_max)?;
-        self.participants.iter().try_for_each(|person| writeln!(f, "{person}"))?;
+        self.participants.iter().try_for_each(|participant| writeln!(f, "{participant}"))?;
         self.incidents.iter().try_for_each(|(at, incident)| match incident {
             Incident::Clock(seconds) => writeln!(f, "blow at={} clock={seconds}", at.0),
             Incident::Descriptors(most) => writeln!(f, "blow at={} descriptors={most}", at.0),
@@ -74,11 +74,11 @@ impl fmt::Display for Plan {
     }
 }
 
-impl fmt::Display for Person {
+impl fmt::Display for Participant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Client { id, begins, behaviour, coy, method } => {
-                write!(f, "client id={} at={} method={method} coy={coy} ", number(*id), begins.0)?;
+            Self::Client { id, begins, behaviour, challenged, method } => {
+                write!(f, "client id={} at={} method={method} coy={challenged} ", number(*id), begins.0)?;
                 write_habits(f, behaviour)
             }
             Self::Program { id, begins, behaviour } => {
@@ -93,7 +93,7 @@ impl fmt::Display for Person {
                 let style = match style {
                     Style::Modern { pool } => format!("modern:{pool}"),
                     Style::Old => "old".to_owned(),
-                    Style::Talker => "talker".to_owned(),
+                    Style::EarlySender => "talker".to_owned(),
                     Style::Fickle => "fickle".to_owned(),
                     Style::Service => "service".to_owned(),
                 };
@@ -156,7 +156,7 @@ impl Plan {
                 };
                 self.incidents.push((Time(words.get("at")?), incident));
             }
-            _ => self.participants.push(person(what, &words)?),
+            _ => self.participants.push(participant(what, &words)?),
         }
         Ok(())
     }
@@ -176,39 +176,49 @@ impl Plan {
     }
 }
 
-fn person(what: &str, words: &Words<'_>) -> Result<Person, String> {
+fn participant(what: &str, words: &Words<'_>) -> Result<Participant, String> {
     Ok(match what {
         "client" => {
             let method = words.text("method")?;
             let method = METHODS.into_iter().find(|known| *known == method).ok_or("an unknown method")?;
-            let (behaviour, coy) = (words.behaviour()?, words.get("coy")?);
-            Person::Client { id: words.id()?, begins: Time(words.get("at")?), behaviour, coy, method }
+            let (behaviour, challenged) = (words.behaviour()?, words.get("coy")?);
+            Participant::Client {
+                id: words.id()?,
+                begins: Time(words.get("at")?),
+                behaviour,
+                challenged,
+                method,
+            }
         }
-        "program" => {
-            Person::Program { id: words.id()?, begins: Time(words.get("at")?), behaviour: words.behaviour()? }
-        }
-        "raw" => {
-            Person::Raw { id: words.id()?, begins: Time(words.get("at")?), behaviour: words.behaviour()? }
-        }
+        "program" => Participant::Program {
+            id: words.id()?,
+            begins: Time(words.get("at")?),
+            behaviour: words.behaviour()?,
+        },
+        "raw" => Participant::Raw {
+            id: words.id()?,
+            begins: Time(words.get("at")?),
+            behaviour: words.behaviour()?,
+        },
         "hidden" => {
             let style = match words.text("style")?.split_once(':').unwrap_or((words.text("style")?, "1")) {
                 ("modern", pool) => Style::Modern { pool: pool.parse().map_err(|_| "a bad pool")? },
                 ("old", _) => Style::Old,
-                ("talker", _) => Style::Talker,
+                ("talker", _) => Style::EarlySender,
                 ("fickle", _) => Style::Fickle,
                 ("service", _) => Style::Service,
                 _ => return Err("an unknown style".to_owned()),
             };
-            Person::Hidden { id: words.id()?, style, seed: words.get("seed")? }
+            Participant::Hidden { id: words.id()?, style, seed: words.get("seed")? }
         }
-        "agent" => Person::Agent {
+        "agent" => Participant::Agent {
             id: words.id()?,
             seed: words.get("seed")?,
             pool: words.get("pool")?,
             skew: words.get("skew")?,
             named: words.get("named")?,
         },
-        "scanner" => Person::Scanner { begins: Time(words.get("at")?), seed: words.get("seed")? },
+        "scanner" => Participant::Scanner { begins: Time(words.get("at")?), seed: words.get("seed")? },
         _ => return Err(format!("nobody is a {what:?}")),
     })
 }

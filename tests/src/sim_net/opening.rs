@@ -108,7 +108,7 @@ impl World {
         let who = listening.who;
         if !listening.muted {
             listening.told = false;
-            self.rouse(who);
+            self.schedule(who);
         }
         self.links[ep.0 / 2].verdict = Opening::Up;
         self.ends[ep.peer().0].opening = Opening::Up;

@@ -31,7 +31,7 @@ impl World {
         let tcp = &self.ends[ep.0];
         let n = self.cut(ep, short, into.len().min(tcp.arrived));
         if n == 0 {
-            return self.hear_end(ep).map(|()| 0);
+            return self.receive_end(ep).map(|()| 0);
         }
         let tcp = &mut self.ends[ep.0];
         tcp.inbox.read_exact(&mut into[..n])?;
@@ -58,11 +58,11 @@ impl World {
         if tcp.arrived > 0 {
             return Ok(false);
         }
-        self.hear_end(ep).map(|()| true)
+        self.receive_end(ep).map(|()| true)
     }
 
     /// With nothing unread: whether the connection has ended.
-    fn hear_end(&mut self, ep: Ep) -> io::Result<()> {
+    fn receive_end(&mut self, ep: Ep) -> io::Result<()> {
         let tcp = &mut self.ends[ep.0];
         match tcp.error.take() {
             Some(error) => Err(error.into()),
@@ -145,7 +145,7 @@ impl World {
 
     /// When the last segment of the other end arrived.
     #[must_use]
-    pub fn heard_at(&self, ep: Ep) -> Time {
+    pub fn received_at(&self, ep: Ep) -> Time {
         self.ends[ep.0].heard
     }
 
@@ -170,7 +170,7 @@ impl World {
 
     /// Whether a call was blocked as a fault, and the edge that follows is still to come.
     #[must_use]
-    pub fn is_deaf(&self, ep: Ep) -> bool {
+    pub fn ignores_input(&self, ep: Ep) -> bool {
         self.ends[ep.0].deaf_until >= self.now
     }
 
@@ -299,7 +299,7 @@ impl World {
                 && let Some(token) = self.ends[ep.0].token
             {
                 self.residents[who.0].stale.push(token);
-                self.rouse(who);
+                self.schedule(who);
             }
         }
     }

@@ -198,7 +198,7 @@ impl World {
     pub fn settle(&mut self, is_process: bool) -> ProcessId {
         let who = ProcessId(self.residents.len());
         self.residents.push(Resident { is_process, descriptors_max: u32::MAX, ..Resident::default() });
-        self.rouse(who);
+        self.schedule(who);
         who
     }
 
@@ -260,21 +260,21 @@ impl World {
     }
 
     /// Reports to an actor that something has happened: it checks all its connections.
-    pub fn hear(&mut self, who: ProcessId) {
+    pub fn clear_edges(&mut self, who: ProcessId) {
         for ep in std::mem::take(&mut self.residents[who.0].woken) {
             self.ends[ep.0].queued = false;
         }
     }
 
     /// Marks a participant as ready to run.
-    pub fn rouse(&mut self, who: ProcessId) {
+    pub fn schedule(&mut self, who: ProcessId) {
         if !std::mem::replace(&mut self.residents[who.0].ready, true) {
             self.ready.push(who);
         }
     }
 
     /// Schedules a participant for this time.
-    pub fn nap(&mut self, who: ProcessId, until: Time) {
+    pub fn sleep_until(&mut self, who: ProcessId, until: Time) {
         self.at(until, What::Nap(who));
     }
 
@@ -361,10 +361,10 @@ impl World {
             What::Nap(who) => {
                 let resident = &self.residents[who.0];
                 if !resident.is_process || resident.wake_at.is_some_and(|at| at <= self.now) {
-                    self.rouse(who);
+                    self.schedule(who);
                 }
             }
-            What::Named(who) => self.rouse(who),
+            What::Named(who) => self.schedule(who),
         }
     }
 
@@ -376,7 +376,7 @@ impl World {
             && !std::mem::replace(&mut tcp.queued, true)
         {
             self.residents[who.0].woken.push(ep);
-            self.rouse(who);
+            self.schedule(who);
         }
     }
 }

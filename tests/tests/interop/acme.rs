@@ -11,7 +11,7 @@ use crate::pebble::{DOMAIN, MAC_KEY, NEEDED, Pebble, Special};
 use crate::peers::Peer;
 use crate::program::{PATIENCE, Program, run};
 use crate::wire::Below;
-use crate::world::{World, rendezvous, said, start_agent};
+use crate::world::{World, lines, rendezvous, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_relay_gets_certificates_for_its_domain_and_its_labels", NEEDED, a_relay_gets_certificates),
@@ -34,7 +34,7 @@ const INSTALLED: &str = "event=certificate-installed";
 const ORDERED: &str = "event=certificate-order";
 
 fn installed(program: &Program, name: &str) {
-    program.says(&format!("{INSTALLED} name=\"{name}\" "));
+    program.expect_line(&format!("{INSTALLED} name=\"{name}\" "));
 }
 
 fn status(world: &World) -> String {
@@ -48,9 +48,9 @@ fn a_relay_gets_certificates() {
     let home = world.enrol("home", &["--label", "home"]);
     world.enrol("sealed", &["--label", "sealed", "--end-to-end"]);
     let relay = pebble.relay(&world, &[]);
-    relay.program.says("event=certificate-missing name=\"relay.example.com\"");
-    relay.program.says("event=acme-port");
-    relay.program.says("event=acme-pins count=2");
+    relay.program.expect_line("event=certificate-missing name=\"relay.example.com\"");
+    relay.program.expect_line("event=acme-port");
+    relay.program.expect_line("event=acme-pins count=2");
     installed(&relay.program, DOMAIN);
     installed(&relay.program, "home.relay.example.com");
     assert!(pebble.open(&relay, DOMAIN).is_ok());
@@ -78,8 +78,8 @@ fn a_relay_gets_certificates() {
     let again = pebble.relay(&world, &[]);
     assert!(pebble.open(&again, "late.relay.example.com").is_ok());
     assert_eq!(pebble.orders(), 3, "nothing is ordered twice");
-    assert_eq!(again.program.said(INSTALLED), 0);
-    assert_eq!(again.program.said("event=acme-pins"), 0, "there is a certificate of the CA");
+    assert_eq!(again.program.lines(INSTALLED), 0);
+    assert_eq!(again.program.lines("event=acme-pins"), 0, "there is a certificate of the CA");
 }
 
 fn half_of_the_nonces_refused() {
@@ -88,24 +88,24 @@ fn half_of_the_nonces_refused() {
     let relay = pebble.relay(&world, &[]);
     installed(&relay.program, DOMAIN);
     assert_eq!(pebble.orders(), 1);
-    assert_eq!(relay.program.said("event=certificate-failed"), 0);
+    assert_eq!(relay.program.lines("event=certificate-failed"), 0);
 }
 
 fn a_relay_that_is_killed() {
     let pebble = Pebble::start(Special::default());
     let world = World::new();
     let mut relay = pebble.relay(&world, &[]);
-    pebble.program.says("set VALID by completed challenge");
+    pebble.program.expect_line("set VALID by completed challenge");
     relay.program.kill();
     let mut relay = pebble.relay(&world, &[]);
-    relay.program.says("reason=\"taken up again\"");
-    pebble.program.says("Issued certificate serial");
+    relay.program.expect_line("reason=\"taken up again\"");
+    pebble.program.expect_line("Issued certificate serial");
     relay.program.kill();
     let relay = pebble.relay(&world, &[]);
     installed(&relay.program, DOMAIN);
     assert!(pebble.open(&relay, DOMAIN).is_ok());
     assert_eq!(pebble.orders(), 1, "one order was taken up again and again");
-    assert_eq!(pebble.program.said("accounts in memory"), 1);
+    assert_eq!(pebble.program.lines("accounts in memory"), 1);
 }
 
 fn an_external_account_is_bound() {
@@ -124,15 +124,15 @@ fn a_validation_that_fails() {
     let mut relay = pebble.relay(&world, &[]);
     let service = page();
     let agent = world.agent(&relay, &home, Below::Tls13, &["--to", &service.to_string()]);
-    relay.program.says("event=certificate-failed name=\"relay.example.com\"");
+    relay.program.expect_line("event=certificate-failed name=\"relay.example.com\"");
     let line = relay.program.lines_with("event=certificate-failed").concat();
     assert!(
         line.contains("unauthorized: Failed to connect to 127.0.0.1:"),
         "the CA's problem is shown: {line}"
     );
     assert!(line.contains("hint=\"rendezvous check --domain relay.example.com --acme\""), "{line}");
-    assert_eq!(agent.said(said::RELAY_LOST), 0);
-    assert_eq!(relay.program.said(said::WAITING_ENDED), 0);
+    assert_eq!(agent.lines(lines::RELAY_LOST), 0);
+    assert_eq!(relay.program.lines(lines::WAITING_ENDED), 0);
     let text = status(&world);
     assert!(text.contains(r#""name":"relay.example.com","state":"failing""#), "{text}");
     let orders = pebble.orders();
@@ -150,7 +150,7 @@ fn a_certificate_is_renewed() {
     let pebble = Pebble::start(Special { validity: Some(24), ..Special::default() });
     let world = World::new();
     let relay = pebble.relay(&world, &["--acme-keep-key"]);
-    relay.program.says_times(INSTALLED, 2);
+    relay.program.expect_lines(INSTALLED, 2);
     // The pin of the self-signed certificate is that of the CA's, too.
     let pinned =
         run(Peer::Curl.command().args(["-sS", "-k", "--pinnedpubkey", &relay.pin, &relay.url(Below::Tls13)]));
@@ -165,12 +165,12 @@ fn by_http() {
     let http = format!("127.0.0.1:{}", pebble.http);
     // The order is taken up again, and its challenge is answered again.
     let mut relay = pebble.relay(&world, &["--acme-http", &http]);
-    pebble.program.says("set VALID by completed challenge");
+    pebble.program.expect_line("set VALID by completed challenge");
     relay.program.kill();
     let relay = pebble.relay(&world, &["--acme-http", &http]);
     installed(&relay.program, DOMAIN);
     assert!(pebble.open(&relay, DOMAIN).is_ok());
-    assert_eq!((pebble.orders(), relay.program.said("event=certificate-failed")), (1, 0));
+    assert_eq!((pebble.orders(), relay.program.lines("event=certificate-failed")), (1, 0));
     // Strangers: silent ones, one without a host, one that sends a byte at a time.
     let open = || TcpStream::connect(http.as_str()).expect("it listens");
     let silent: Vec<TcpStream> = (0..300).map(|_| open()).collect();
@@ -215,22 +215,22 @@ fn an_agent_gets_its_own() {
     ];
     let options: Vec<&str> = own.into_iter().chain(options.iter().map(String::as_str)).collect();
     let mut agent = start_agent(&ticket, &options);
-    agent.says(said::WAITING);
+    agent.expect_line(lines::WAITING);
     installed(&agent, name);
     assert!(pebble.open(&relay, name).is_ok());
     installed(&relay.program, DOMAIN);
-    assert_eq!(relay.program.said(&format!("{ORDERED} name=\"{name}\"")), 0, "the relay has no key for it");
+    assert_eq!(relay.program.lines(&format!("{ORDERED} name=\"{name}\"")), 0, "the relay has no key for it");
     let orders = pebble.orders();
     agent.kill();
     let again = start_agent(&ticket, &options);
-    again.says(said::WAITING);
+    again.expect_line(lines::WAITING);
     assert!(pebble.open(&relay, name).is_ok());
     assert_eq!(pebble.orders(), orders);
 }
 
 fn what_cannot_work() {
     let world = World::new();
-    for (options, said) in [
+    for (options, lines) in [
         (&["--acme"][..], "--acme needs --acme-agree-tos"),
         (&["--acme", "--acme-agree-tos"], "--acme needs --domain"),
         (
@@ -248,7 +248,7 @@ fn what_cannot_work() {
         let output = run(&mut world.serve(["127.0.0.1:0", "127.0.0.1:0"], options));
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{options:?}: {text}");
-        assert!(text.contains(said), "{options:?}: {text}");
+        assert!(text.contains(lines), "{options:?}: {text}");
     }
 }
 

@@ -51,10 +51,10 @@ fn a_certificate_comes() {
     let ca = SmallCa::start();
     let world = World::new();
     let relay = relay(&ca, &world, &[]);
-    relay.program.says(INSTALLED);
+    relay.program.expect_line(INSTALLED);
     assert_eq!((ca.orders(), ca.accounts(), ca.challenge_posts()), (1, 1, 1));
     assert_eq!(ca.validations(), [3], "three validators at once, with split ClientHellos");
-    assert_eq!(relay.program.said("event=certificate-failed"), 0);
+    assert_eq!(relay.program.lines("event=certificate-failed"), 0);
     // The whole chain is served: both intermediates.
     let stored = fs::read_to_string(file(&world, &format!("{DOMAIN}.pem"))).expect("a certificate");
     assert_eq!(stored.matches("BEGIN CERTIFICATE").count(), 3);
@@ -73,7 +73,7 @@ fn a_pause_holds() {
         ca.refuse(Some(Refusal { kind: "new-order", status, retry_after }));
         let world = World::new();
         let mut first = relay(&ca, &world, &[]);
-        first.program.says("event=certificate-failed");
+        first.program.expect_line("event=certificate-failed");
         let line = first.program.lines_with("event=certificate-failed").concat();
         let pause =
             line.split_once("retry_in=").and_then(|(_, rest)| rest.split('s').next()?.parse::<u64>().ok());
@@ -100,7 +100,7 @@ fn killed_at(number: usize, moment: Moment) -> Option<String> {
     let world = World::new();
     ca.hold(number, moment);
     let mut first = relay(&ca, &world, &[]);
-    if !ca.await_hold(|| first.program.said(INSTALLED) > 0 && ca.requests().len() < number) {
+    if !ca.await_hold(|| first.program.lines(INSTALLED) > 0 && ca.requests().len() < number) {
         return None;
     }
     first.program.kill();
@@ -109,7 +109,7 @@ fn killed_at(number: usize, moment: Moment) -> Option<String> {
     let way = format!("killed at request {number}, {request}, {moment:?}");
     // The changed contact allows one attempt at once, so that the test does not wait for the pause.
     let again = relay(&ca, &world, &["--acme-contact", "a@example.com"]);
-    again.program.says(INSTALLED);
+    again.program.expect_line(INSTALLED);
     assert_eq!((ca.orders(), ca.accounts()), (1, 1), "{way}: {:?}", ca.requests());
     assert!(ca.challenge_posts() <= 2, "{way}: {:?}", ca.requests());
     assert_eq!(ca.validations(), [3], "{way}");
@@ -136,7 +136,7 @@ fn two_relays_on_one_folder() {
     let ca = SmallCa::start();
     let world = World::new();
     let first = relay(&ca, &world, &[]);
-    first.program.says(INSTALLED);
+    first.program.expect_line(INSTALLED);
     let orders = ca.orders();
     let options = ca.options();
     let mut second = world.serve(["127.0.0.1:0", "127.0.0.1:0"], &["--domain", DOMAIN]);

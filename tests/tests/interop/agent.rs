@@ -9,7 +9,7 @@ use crate::hidden::{page, page_on, page_text};
 use crate::peers::Peer;
 use crate::program::{Program, run};
 use crate::wire::{Answer, Below};
-use crate::world::{World, basic, rendezvous, said, start_agent};
+use crate::world::{World, basic, lines, rendezvous, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_local_service_that_is_down_is_502_and_logged", &[], a_local_service_that_is_down),
@@ -48,7 +48,7 @@ fn a_local_service_that_is_down() {
     let answer = relay.ask(get(&home.id));
     assert_eq!(answer.status(), 502);
     assert!(answer.text().starts_with("{\"error\":{\"permanent\":"), "{answer:?}");
-    agent.says(said::UNREACHABLE);
+    agent.expect_line(lines::UNREACHABLE);
     // When the service starts, the agent connects to it.
     socket.listen(16).expect("it is bound");
     page_on(TcpListener::from(socket));
@@ -67,12 +67,12 @@ fn a_wrong_pin_is_reported_and_retried_rarely() {
     let change = |line: &str| Some(if line.starts_with("pin ") { wrong } else { line }.to_owned());
     let ticket = world.ticket_with(&relay, &home, Below::Tls13, change);
     let agent = start_agent(&ticket, &["--to", "127.0.0.1:1"]);
-    agent.says(said::RELAY_LOST);
-    agent.says("pin");
-    assert!(agent.is_silent_on(said::WAITING, WATCHED));
-    let tries = relay.program.said("event=tls-failed");
+    agent.expect_line(lines::RELAY_LOST);
+    agent.expect_line("pin");
+    assert!(agent.is_silent_on(lines::WAITING, WATCHED));
+    let tries = relay.program.lines("event=tls-failed");
     assert!((1..=NO_STORM).contains(&tries), "{tries} tries");
-    assert_eq!(relay.program.said(said::WAITING), 0, "no token was shown to a stranger");
+    assert_eq!(relay.program.lines(lines::WAITING), 0, "no token was shown to a stranger");
 }
 
 fn a_wrong_secret_is_reported_and_retried_rarely() {
@@ -83,9 +83,9 @@ fn a_wrong_secret_is_reported_and_retried_rarely() {
     let change = |line: &str| Some(line.replace(&home.secret, &other.secret));
     let ticket = world.ticket_with(&relay, &home, Below::Tls13, change);
     let agent = start_agent(&ticket, &["--to", "127.0.0.1:1"]);
-    agent.says("status=401");
-    assert!(agent.is_silent_on(said::WAITING, WATCHED));
-    let tries = relay.program.said(said::REFUSED);
+    agent.expect_line("status=401");
+    assert!(agent.is_silent_on(lines::WAITING, WATCHED));
+    let tries = relay.program.lines(lines::REFUSED);
     assert!((1..=NO_STORM).contains(&tries), "{tries} tries");
 }
 
@@ -101,21 +101,21 @@ fn a_replaced_ticket_is_read_again_on_hangup() {
     let to = page().to_string();
     let options = ["--to", &to, "--trace", trace.to_str().expect("a path of ours")];
     let mut agent = start_agent(&ticket, &options);
-    agent.says("status=401");
+    agent.expect_line("status=401");
     let wrong = "pin sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     write(&|line| if line.starts_with("pin ") { wrong } else { line }.to_owned());
     agent.signal("HUP");
-    agent.says_times("event=reloaded option=ticket", 1);
-    agent.says("its certificate is not the one that is trusted");
+    agent.expect_lines("event=reloaded option=ticket", 1);
+    agent.expect_line("its certificate is not the one that is trusted");
     write(&str::to_owned);
     agent.signal("HUP");
-    agent.says_times("event=reloaded option=ticket", 2);
-    agent.says(said::WAITING);
+    agent.expect_lines("event=reloaded option=ticket", 2);
+    agent.expect_line(lines::WAITING);
     // Another hidden server needs another agent; the old ticket stays.
     write(&|line| line.replace(&home.id, &other.id));
     agent.signal("HUP");
-    agent.says("event=reload-refused");
-    agent.says("it has another ID than at the start");
+    agent.expect_line("event=reload-refused");
+    agent.expect_line("it has another ID than at the start");
     assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
     agent.signal("TERM");
     assert!(agent.exit().success());
@@ -191,7 +191,7 @@ fn a_ca_file_works_instead_of_a_pin() {
     };
     let ticket = world.ticket_with(&relay, &home, Below::Tls13, change);
     let agent = start_agent(&ticket, &["--to", &page().to_string()]);
-    agent.says(said::WAITING);
+    agent.expect_line(lines::WAITING);
     assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
     // A new ticket has the pin of the running relay's certificate, not that of the state folder.
     let pinned = world.state().with_file_name("pinned.ticket");
@@ -200,7 +200,7 @@ fn a_ca_file_works_instead_of_a_pin() {
     let output = run(again.arg("--out").arg(&pinned));
     let warning = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && warning.contains("serves another certificate"), "{warning}");
-    start_agent(&pinned, &["--to", &page().to_string()]).says(said::WAITING);
+    start_agent(&pinned, &["--to", &page().to_string()]).expect_line(lines::WAITING);
 }
 
 fn once_serves_one_rendezvous() {
@@ -223,8 +223,8 @@ fn two_tickets_are_two_relays() {
     let service = page().to_string();
     let ticket = two.ticket(&second, &at_two, Below::Tls13).display().to_string();
     let agent = one.agent(&first, &at_one, Below::Tls13, &["--to", &service, "--ticket", &ticket]);
-    first.program.says(said::WAITING);
-    second.program.says(said::WAITING);
+    first.program.expect_line(lines::WAITING);
+    second.program.expect_line(lines::WAITING);
     for (relay, id) in [(&first, &at_one.id), (&second, &at_two.id)] {
         assert_eq!(relay.ask(get(id)).text(), page_text("GET", "/x", b""));
     }
@@ -246,18 +246,18 @@ fn every_line_names_its_hidden_server() {
         let what = format!("{event} of {name}");
         agent.until(&what, |lines| lines.iter().any(|line| line.contains(event) && is_of(line, name)));
     };
-    seen(said::WAITING, "two");
+    seen(lines::WAITING, "two");
     let ask = |id: &str| format!("GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(id));
     assert_eq!(relay.ask(ask(&one.id)).status(), 200);
     assert_eq!(relay.ask(ask(&two.id)).status(), 502);
     seen("event=served", "one");
-    seen(said::PAIR_ENDED, "one");
-    seen(said::UNREACHABLE, "two");
+    seen(lines::PAIR_ENDED, "one");
+    seen(lines::UNREACHABLE, "two");
     relay.program.kill();
-    seen(said::RELAY_LOST, "one");
-    seen(said::RELAY_LOST, "two");
+    seen(lines::RELAY_LOST, "one");
+    seen(lines::RELAY_LOST, "two");
     let lines = agent.lines_with(" conn=").into_iter().chain(agent.lines_with(" relay="));
-    for line in lines.chain(agent.lines_with(said::PAIR_ENDED)) {
+    for line in lines.chain(agent.lines_with(lines::PAIR_ENDED)) {
         assert!(is_of(&line, "one") || is_of(&line, "two"), "a line without the name: {line}");
     }
 }
@@ -276,8 +276,8 @@ fn idle_clients_of_one_ticket() {
         shell.arg("--ticket").arg(world.ticket(&relay, of, Below::Tls13));
     }
     let agent = Program::start("agent of 200", &mut shell);
-    agent.says("event=limits clients_per_ticket=");
-    agent.says_times(said::WAITING, 2);
+    agent.expect_line("event=limits clients_per_ticket=");
+    agent.expect_lines(lines::WAITING, 2);
     let (mut idle, mut refused) = (Vec::new(), 0);
     while refused < 8 {
         assert!(idle.len() < 100, "{} are served", idle.len());
@@ -291,8 +291,8 @@ fn idle_clients_of_one_ticket() {
         }
     }
     assert!(idle.len() >= 10, "{} are served", idle.len());
-    agent.says("event=client-refused ");
-    agent.says("id_name=\"one");
+    agent.expect_line("event=client-refused ");
+    agent.expect_line("id_name=\"one");
     for _ in 0..20 {
         assert_eq!(relay.ask(get(&two.id)).text(), page_text("GET", "/x", b""));
     }
@@ -323,8 +323,8 @@ fn clock(offset: &str) {
         command
     };
     let agent = Program::start("agent with a wrong clock", &mut faked(&["agent"]));
-    agent.says(said::WAITING);
-    assert_eq!(agent.said(said::RELAY_LOST), 0, "it serves at once, without a back-off");
+    agent.expect_line(lines::WAITING);
+    assert_eq!(agent.lines(lines::RELAY_LOST), 0, "it serves at once, without a back-off");
     assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
     let check = run(&mut faked(&["check"]));
     let lines = String::from_utf8_lossy(&check.stdout).into_owned();
@@ -351,7 +351,7 @@ fn check_reports_what_clients_get() {
         let first = line();
         assert!(first.starts_with("client       info    "), "{first}");
         let agent = start_agent(&ticket, &["--to", &page().to_string()]);
-        agent.says(said::WAITING);
+        agent.expect_line(lines::WAITING);
         assert_eq!(line(), "client       ok      the hidden server answers with 200");
     }
 }
@@ -361,6 +361,6 @@ fn a_ticket_without_tls_causes_a_warning() {
     let home = world.enrol("home", &[]);
     let relay = world.relay(&[]);
     let agent = world.agent(&relay, &home, Below::Clear, &["--to", &page().to_string()]);
-    agent.says("WARN");
+    agent.expect_line("WARN");
     assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
 }

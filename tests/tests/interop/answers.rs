@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use crate::harness::{Case, case};
 use crate::hidden::{Raw, read_head};
 use crate::wire::{Answer, Below};
-use crate::world::{World, basic, said};
+use crate::world::{World, basic, lines};
 
 pub(crate) const CASES: &[Case] = &[
     case("refusals_of_hidden_servers_match_the_table", &[], refusals_of_hidden_servers_match_the_table),
@@ -305,7 +305,7 @@ fn a_busy_hidden_server_is_503_after_the_hold() {
     assert_eq!(answer.status(), 503);
     assert!(answer.field("retry-after").is_some(), "{answer:?}");
     is_well_formed("held for too long", &answer);
-    relay.program.says_exactly(said::HELD, 1);
+    relay.program.expect_exactly(lines::HELD, 1);
     drop(first);
 }
 
@@ -371,7 +371,7 @@ fn a_removed_id_is_revoked_within_seconds() {
         crate::world::rendezvous().args(["id", "remove", "home", "--state"]).arg(world.state()),
     );
     assert!(removed.status.success());
-    relay.program.says(said::WAITING_ENDED);
+    relay.program.expect_line(lines::WAITING_ENDED);
     assert_eq!(hidden.rest(), b"");
     let token = "response=00000000000000000000000000000000&nonce=0123456789abcdef";
     assert_eq!(relay.ask(format!("CONNECT uuid:{}?{token} HTTP/1.1\r\n\r\n", home.id)).status(), 401);

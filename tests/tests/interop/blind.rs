@@ -197,7 +197,7 @@ impl Watched {
     fn agent(&self, options: &[&str]) -> Program {
         let state = self.world.folder.0.join("agent").display().to_string();
         let agent = start_agent(&self.ticket, &[options, &["--state", &state]].concat());
-        agent.says("event=waiting");
+        agent.expect_line("event=waiting");
         agent
     }
 
@@ -212,7 +212,7 @@ impl Watched {
         let trace = fs::read(&self.trace).expect("a trace");
         assert!(trace.len() > 1_000, "something was recorded");
         let marker = String::from_utf8_lossy(MARKER);
-        self.relay.program.said(marker.trim_end()) > 0 || has_marker(&self.world, &trace)
+        self.relay.program.lines(marker.trim_end()) > 0 || has_marker(&self.world, &trace)
     }
 }
 
@@ -247,7 +247,7 @@ fn blind(mode: Mode) {
             assert!(!watched.is_in_memory(), "while the pair is open");
         }
     }
-    watched.relay.program.says("event=pair-ended");
+    watched.relay.program.expect_line("event=pair-ended");
     assert!(!watched.is_in_memory(), "after the pair");
     assert!(!watched.of_client.saw(&watched.world) && !watched.of_agent.saw(&watched.world), "on a link");
     assert!(!watched.is_written_down());

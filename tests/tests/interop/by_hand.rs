@@ -8,7 +8,7 @@ use crate::hidden::read_head;
 use crate::peers::Peer;
 use crate::program::{Program, run};
 use crate::wire::Below;
-use crate::world::{Enrolled, World, said};
+use crate::world::{Enrolled, World, lines};
 
 pub(crate) const CASES: &[Case] = &[
     case("openssl_s_client_is_a_hidden_server", NEEDS, || s_client("-tls1_3")),
@@ -48,7 +48,7 @@ fn s_client(version: &str) {
     )
     .expect("s_client reads");
     assert_eq!(String::from_utf8_lossy(&read_head(&mut from)), "HTTP/1.1 200 OK\r\n\r\n");
-    relay.program.says(said::WAITING);
+    relay.program.expect_line(lines::WAITING);
 
     let client = std::thread::spawn({
         let mut curl = curl(&world, &home, "--digest");

@@ -142,18 +142,18 @@ fn plain_http_is_redirected() {
     // curl sends credentials to another scheme only on request.
     let output = run(curl.args(["-L", "--location-trusted", &url]));
     assert_eq!(text(&output), page_text("GET", "/typed?a=b", b""));
-    relay.program.says("plain HTTP instead of TLS");
+    relay.program.expect_line("plain HTTP instead of TLS");
 }
 
 fn an_agent_shuts_down_cleanly() {
     let (world, relay, home, agent) = World::with_service(page());
     agent.signal("TERM");
-    relay.program.says("event=waiting-ended");
+    relay.program.expect_line("event=waiting-ended");
     let asked = Instant::now();
     let mut curl = curl(&world, &home, "--basic");
     let output = run(curl.args(["-w", "%{http_code}", &relay.url(Below::Tls13)]));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.ends_with("no hidden server waits under this ID\"}}\n404"), "{said}");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(lines.ends_with("no hidden server waits under this ID\"}}\n404"), "{lines}");
     // It is held for two seconds. An offline hidden server would be waited for during five.
     assert!(asked.elapsed() < Duration::from_millis(4_500), "{:?}", asked.elapsed());
 }

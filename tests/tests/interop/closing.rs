@@ -8,7 +8,7 @@ use crate::hidden::{Raw, noise, read_head};
 use crate::peers::{Peer, script};
 use crate::program::{PATIENCE, run};
 use crate::wire::{Below, Wire, reset};
-use crate::world::{Relay, World, basic, said};
+use crate::world::{Relay, World, basic, lines};
 
 pub(crate) const CASES: &[Case] = &[
     case("an_answer_after_the_clients_end_is_complete_without_tls", &[], || {
@@ -72,8 +72,8 @@ fn answer_after_the_end(below: Below) {
     hidden.write_all(&answer).expect("the client reads on");
     drop(hidden);
     assert!(client.rest() == answer, "the answer is whole");
-    relay.program.says(said::PAIR_ENDED);
-    relay.program.says("reason=done");
+    relay.program.expect_line(lines::PAIR_ENDED);
+    relay.program.expect_line("reason=done");
 }
 
 fn python_ends_first(version: &str) {
@@ -92,8 +92,8 @@ fn python_ends_first(version: &str) {
         run(&mut python)
     });
     assert!(output.status.success());
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    assert_eq!(said, format!("TLSv{version} {SIZE} {}", crate::hidden::sha256(&answer)));
+    let lines = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert_eq!(lines, format!("TLSv{version} {SIZE} {}", crate::hidden::sha256(&answer)));
 }
 
 fn the_client_can_send_after_the_hidden_servers_end() {
@@ -120,7 +120,7 @@ fn a_reset_of_the_client_is_forwarded() {
     client.reset();
     let (_, end) = hidden.rest_and_end();
     assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
-    relay.program.says("reason=reset-by-client");
+    relay.program.expect_line("reason=reset-by-client");
 }
 
 fn a_reset_of_the_service_is_forwarded() {
@@ -151,7 +151,7 @@ fn a_truncated_tls_stream_of_the_client_is_not_a_clean_end() {
         assert_eq!(got, b"half a sen", "what was sent before the cut arrives");
         let end = end.expect_err("no clean end").kind();
         assert!([ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof].contains(&end), "{below:?}: {end:?}");
-        relay.program.says("reason=cut-by-client");
+        relay.program.expect_line("reason=cut-by-client");
     }
 }
 
@@ -165,7 +165,7 @@ fn a_truncated_hidden_server_is_not_a_clean_end() {
         assert_eq!(got, b"half an ans", "what was sent before the cut arrives");
         let end = end.expect_err("no clean end").kind();
         assert!([ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof].contains(&end), "{below:?}: {end:?}");
-        relay.program.says("reason=cut-by-hidden");
+        relay.program.expect_line("reason=cut-by-hidden");
     }
 }
 
@@ -174,7 +174,7 @@ fn a_half_closed_pair_is_closed() {
     let (relay, mut client, hidden) =
         pair(&world, Below::Tls13, Below::Tls13, &["--half-closed-timeout", "1"]);
     client.end();
-    relay.program.says("reason=half-closed-too-long");
+    relay.program.expect_line("reason=half-closed-too-long");
     drop(hidden);
     client.tcp().set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
     let (got, _) = client.rest_and_end();

@@ -11,7 +11,7 @@ use crate::hidden::{Raw, both_ways, expect, noise};
 use crate::peers::Peer;
 use crate::program::{Program, run};
 use crate::wire::{Below, reset};
-use crate::world::{Enrolled, Relay, World, basic, listening_at, rendezvous, said};
+use crate::world::{Enrolled, Relay, World, basic, lines, listening_at, rendezvous};
 
 pub(crate) const CASES: &[Case] = &[
     case("the_service_may_speak_first", &[], the_service_may_speak_first),
@@ -230,7 +230,7 @@ fn an_absent_peer_is_reported_in_one_line() {
         let lines = complaint.lines().filter(|line| line.starts_with("rendezvous: connect: ")).count();
         assert_eq!((lines, output.stdout.len()), (1, 0), "{complaint}");
     }
-    assert_eq!(relay.program.said(said::PAIRED), 0);
+    assert_eq!(relay.program.lines(lines::PAIRED), 0);
 }
 
 fn as_a_proxy_command() {

@@ -10,7 +10,7 @@ use crate::hidden::{page, page_text};
 use crate::peers::Peer;
 use crate::program::run;
 use crate::wire::{Answer, Below};
-use crate::world::{World, basic, said, start_agent};
+use crate::world::{World, basic, lines, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
     case("60_requests_in_a_row_are_all_answered", &[Peer::Curl], || answers_all(60, 1)),
@@ -65,7 +65,7 @@ fn answers_burst(clients: usize, round_trip: u32) {
     let relay = world.relay(&[]);
     let (_line, ticket) = world.far_ticket(&relay, &home, round_trip);
     let agent = start_agent(&ticket, &["--to", &page().to_string()]);
-    agent.says_times(said::WAITING, 4);
+    agent.expect_lines(lines::WAITING, 4);
     let get = format!("GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(&home.id));
     let start = Barrier::new(clients);
     let answers = Mutex::new(Vec::new());

@@ -134,9 +134,9 @@ fn bulk(relay_client: &Reach) {
     assert!(connect.exit().success());
     let (way, other) = if relay_client.is_direct { (DIRECT, RELAYED) } else { (RELAYED, DIRECT) };
     for program in [&connect, &stream.agent] {
-        assert_eq!((program.said(way), program.said(other)), (1, 0));
+        assert_eq!((program.lines(way), program.lines(other)), (1, 0));
     }
-    stream.relay.program.says("event=pair-ended");
+    stream.relay.program.expect_line("event=pair-ended");
     let relayed = relayed(&stream.world);
     if relay_client.is_direct {
         assert!(relayed < AGREEMENT, "{relayed} bytes went through the relay");
@@ -183,7 +183,7 @@ fn half_close_is_forwarded_both_ways() {
     assert_eq!(got, b"but I am not done");
     drop(hidden);
     assert!(connect.exit().success());
-    assert_eq!(stream.agent.said(DIRECT), 2);
+    assert_eq!(stream.agent.lines(DIRECT), 2);
 }
 
 fn a_reset_of_the_service_is_a_failure() {
@@ -221,7 +221,7 @@ fn a_local_port_serves_many_connections() {
         client.read_to_end(&mut got).expect("a clean end");
         assert_eq!(got, [*n; 1000]);
     }
-    connect.says_times(DIRECT, 10);
+    connect.expect_lines(DIRECT, 10);
 }
 
 /// Listens at the address that the agent announces, with a certificate of its own. Returns what it received inside TLS.
@@ -249,8 +249,8 @@ fn a_man_in_the_middle() {
         let options = [&["--direct", wish, "--direct-timeout", "20"], &ALLOW[..]].concat();
         if wish == "prefer" {
             let ends = stream.open(&options);
-            ends.connect.says(RELAYED);
-            assert_eq!(ends.connect.said("the connection may be intercepted"), 1);
+            ends.connect.expect_line(RELAYED);
+            assert_eq!(ends.connect.lines("the connection may be intercepted"), 1);
             ends.greet();
         } else {
             let output = run(&mut stream.command(&options));
@@ -313,7 +313,7 @@ fn strangers_at_the_agents_port_stop_no_client() {
     let started = Instant::now();
     stream.open(AGENT.client).greet();
     assert!(started.elapsed() < PATIENCE);
-    assert_eq!(stream.agent.said(DIRECT), 1);
+    assert_eq!(stream.agent.lines(DIRECT), 1);
 }
 
 fn options_that_make_no_sense_are_refused() {

@@ -104,8 +104,8 @@ fn curl_needs_the_password() {
     let mut curl = door.curl(Some("anna:right"));
     curl.args(["--anyauth", "-d", "hello", "-w", " %{num_connects}", &door.url("/post")]);
     assert_eq!(text(&run(&mut curl)), format!("{} 1", page_text("POST", "/post", b"hello")));
-    door.agent.says("event=wrong-password peer=127.0.0.1");
-    assert_eq!(door.agent.said("anna"), 0, "no name is logged");
+    door.agent.expect_line("event=wrong-password peer=127.0.0.1");
+    assert_eq!(door.agent.lines("anna"), 0, "no name is logged");
 }
 
 fn a_page_of_sixty_resources() {
@@ -114,7 +114,7 @@ fn a_page_of_sixty_resources() {
     curl.args(["--parallel", "--parallel-max", "6", "-w", "%{http_code}\n", "-o", "/dev/null"]);
     let shown = text(&run(curl.arg(door.url("/[1-60]"))));
     assert_eq!(shown.matches("200").count(), 60, "{shown}");
-    door.agent.says_exactly(HASHED, 1);
+    door.agent.expect_exactly(HASHED, 1);
 }
 
 fn requests_repeats() {
@@ -124,7 +124,7 @@ fn requests_repeats() {
     let expected = page_text("GET", "/2", b"") + &page_text("POST", "/4", b"hello");
     assert_eq!(text(&run(&mut client)), format!("401\n{expected}401\n{expected}done\n"));
     // One hash for the correct password, and one for the wrong one of each session.
-    door.agent.says_exactly(HASHED, 3);
+    door.agent.expect_exactly(HASHED, 3);
 }
 
 fn ten_thousand_guesses() {
@@ -164,15 +164,15 @@ fn the_passwords_are_read_again() {
     assert_eq!(door.status(Some("anna:right")), "200");
     set_password(&door.world, "anna", "new");
     door.agent.signal("HUP");
-    door.agent.says("event=reloaded option=password-file users=1");
+    door.agent.expect_line("event=reloaded option=password-file users=1");
     assert_eq!(door.status(Some("anna:right")), "401");
     assert_eq!(door.status(Some("anna:new")), "200");
     let users = door.world.folder.0.join("users");
     std::fs::write(users, "anna:in-clear\n").expect("a file of ours");
     door.agent.signal("HUP");
-    door.agent.says("event=reload-refused");
+    door.agent.expect_line("event=reload-refused");
     assert_eq!(door.status(Some("anna:new")), "200");
-    assert_eq!(door.agent.said("in-clear"), 0);
+    assert_eq!(door.agent.lines("in-clear"), 0);
 }
 
 fn a_trace_with_passwords() {

@@ -60,8 +60,8 @@ fn ours_connect_if_either_can_be_reached() {
         let accepter = accept(&server, accepter);
         let opener = open(&server, ACCEPTER, opener);
         for end in [&opener, &accepter] {
-            end.program.says(ESTABLISHED);
-            end.program.says("tls=yes");
+            end.program.expect_line(ESTABLISHED);
+            end.program.expect_line("tls=yes");
         }
         exchange(opener, accepter, MUCH);
     }
@@ -81,14 +81,14 @@ fn ours_agree_on_tls() {
         let accepter = accept(&server, &tls(accepter));
         let opener = open(&server, ACCEPTER, &tls(opener));
         for end in [&opener, &accepter] {
-            end.program.says(&format!("{ESTABLISHED} "));
-            end.program.says(&format!("tls={secure}"));
+            end.program.expect_line(&format!("{ESTABLISHED} "));
+            end.program.expect_line(&format!("tls={secure}"));
         }
         exchange(opener, accepter, 100_000);
     }
     let accepter = accept(&server, &[HIDDEN, &["--tls", "require"]].concat());
     open(&server, ACCEPTER, &tls("off")).fails("503");
-    accepter.program.says("event=dtcp-failed");
+    accepter.program.expect_line("event=dtcp-failed");
 }
 
 fn a_peer_opens_to_ours() {
@@ -97,8 +97,8 @@ fn a_peer_opens_to_ours() {
         for jid in [ACCOUNT, COMPONENT] {
             let accepter = accept(&server, ours);
             let opener = peer(&server, "open", jid, &[theirs, &["--to", ACCEPTER]].concat());
-            opener.program.says("established tls=no");
-            accepter.program.says(ESTABLISHED);
+            opener.program.expect_line("established tls=no");
+            accepter.program.expect_line(ESTABLISHED);
             exchange(opener, accepter, MUCH);
         }
     }
@@ -109,8 +109,8 @@ fn ours_opens_to_a_peer() {
     for [theirs, ours] in [[REACHABLE, HIDDEN], [HIDDEN, REACHABLE], [REACHABLE, REACHABLE]] {
         let accepter = peer(&server, "accept", ACCOUNT, theirs);
         let opener = open(&server, ACCOUNT, ours);
-        accepter.program.says("established tls=no");
-        opener.program.says(ESTABLISHED);
+        accepter.program.expect_line("established tls=no");
+        opener.program.expect_line(ESTABLISHED);
         exchange(opener, accepter, MUCH);
     }
 }
@@ -152,15 +152,15 @@ fn ours_and_a_peer_speak_tls() {
             let options: Vec<_> = options.iter().map(String::as_str).collect();
             let accepter = peer(&server, "accept", ACCOUNT, &options);
             let mut opener = open(&server, ACCOUNT, &[our_reach, &["--tls", our_tls]].concat());
-            accepter.program.says("established tls=yes");
-            opener.program.says("tls=yes");
-            let talk = accepter.talk(noise(3, 50_000));
+            accepter.program.expect_line("established tls=yes");
+            opener.program.expect_line("tls=yes");
+            let exchange = accepter.exchange(noise(3, 50_000));
             let mut heard = vec![0; 50_000];
             opener.from.read_exact(&mut heard).expect("what was said arrives");
             assert!(heard == noise(3, 50_000));
             opener.to.write_all(b"bye").expect("can write");
             drop(opener.to);
-            let (mut accepter, heard) = talk.join().expect("it talks");
+            let (mut accepter, heard) = exchange.join().expect("it talks");
             assert_eq!(heard, b"bye");
             assert!(accepter.exit().success() && opener.program.exit().success());
         }
@@ -168,18 +168,18 @@ fn ours_and_a_peer_speak_tls() {
     // Without TLS if one side does not support it.
     let accepter = peer(&server, "accept", ACCOUNT, REACHABLE);
     let opener = open(&server, ACCOUNT, &["--tls", "prefer"]);
-    opener.program.says("tls=no");
+    opener.program.expect_line("tls=no");
     exchange(opener, accepter, 1000);
     let accepter = peer(&server, "accept", ACCOUNT, REACHABLE);
     open(&server, ACCOUNT, &["--tls", "require"]).fails("503");
-    accepter.program.says("they-gave-up id=");
+    accepter.program.expect_line("they-gave-up id=");
 }
 
 fn a_requestor_that_gets_its_key_too_early() {
     let server = server();
     let accepter = peer(&server, "accept", ACCOUNT, &["--late"]);
     let opener = open(&server, ACCOUNT, REACHABLE);
-    opener.program.says(ESTABLISHED);
+    opener.program.expect_line(ESTABLISHED);
     exchange(opener, accepter, 1000);
 }
 
@@ -187,7 +187,7 @@ fn wrong_lines_are_tolerated() {
     let server = server();
     let accepter = accept(&server, REACHABLE);
     let opener = peer(&server, "open", ACCOUNT, &["--nonsense", "--to", ACCEPTER]);
-    opener.program.says("established");
+    opener.program.expect_line("established");
     exchange(opener, accepter, 1000);
 }
 
@@ -196,14 +196,14 @@ fn every_key_is_accepted() {
     for key in ["k", " a:b<&\"'ü> ", &"x".repeat(255)] {
         let accepter = accept(&server, REACHABLE);
         let opener = peer(&server, "open", ACCOUNT, &["--to", ACCEPTER, "--key", key]);
-        opener.program.says("established");
+        opener.program.expect_line("established");
         exchange(opener, accepter, 1000);
     }
     for key in ["two\nlines", &"x".repeat(256)] {
         let accepter = accept(&server, REACHABLE);
         let opener = peer(&server, "open", ACCOUNT, &["--to", ACCEPTER, "--key", key]);
-        opener.program.says("refused code=400 condition=bad-request");
-        accepter.program.says("event=dtcp-declined");
+        opener.program.expect_line("refused code=400 condition=bad-request");
+        accepter.program.expect_line("event=dtcp-declined");
     }
 }
 
@@ -211,7 +211,7 @@ fn ours_give_up_if_neither_can_be_reached() {
     let server = server();
     let accepter = accept(&server, LOST);
     open(&server, ACCEPTER, LOST).fails("503, neither side could reach the other");
-    accepter.program.says("event=dtcp-failed");
+    accepter.program.expect_line("event=dtcp-failed");
     // The accepting end continues, and serves the next one.
     let opener = open(&server, ACCEPTER, REACHABLE);
     exchange(opener, accepter, 1000);
@@ -235,11 +235,11 @@ fn a_give_up_counts_with_an_id_and_without() {
         let options = ["--listen", "127.0.0.1:0", "--host", "127.0.0.1:1", "--give-up", how];
         let accepter = peer(&server, "accept", jid, &options);
         open(&server, jid, LOST).fails("503, neither side could reach the other");
-        accepter.program.says("gave-up");
+        accepter.program.expect_line("gave-up");
         let accepter = accept(&server, LOST);
         let opener = peer(&server, "open", jid, &[&options[..], &["--to", ACCEPTER]].concat());
-        opener.program.says("gave-up");
-        accepter.program.says("event=dtcp-failed");
+        opener.program.expect_line("gave-up");
+        accepter.program.expect_line("event=dtcp-failed");
     }
 }
 
@@ -247,8 +247,8 @@ fn a_peer_is_sent_our_give_up() {
     let server = server();
     let mut accepter = peer(&server, "accept", ACCOUNT, LOST);
     open(&server, ACCOUNT, HIDDEN).fails("503, neither side could reach the other");
-    accepter.program.says("they-gave-up id=");
-    accepter.program.says("failed");
+    accepter.program.expect_line("they-gave-up id=");
+    accepter.program.expect_line("failed");
     assert_eq!(accepter.program.exit().code(), Some(1));
 }
 
@@ -257,8 +257,8 @@ fn an_offer_without_hosts() {
     let accepter = accept(&server, HIDDEN);
     open(&server, ACCEPTER, HIDDEN).fails("the peer refused with 503 service-unavailable");
     let opener = peer(&server, "open", ACCOUNT, &["--to", ACCEPTER]);
-    opener.program.says("refused code=503 condition=service-unavailable");
-    accepter.program.says("event=dtcp-declined");
+    opener.program.expect_line("refused code=503 condition=service-unavailable");
+    accepter.program.expect_line("event=dtcp-declined");
 }
 
 fn a_peer_without_dtcp() {
@@ -277,7 +277,7 @@ fn a_peer_that_is_not_allowed() {
     let server = server();
     let accepter = accept(&server, &["--from", "opener@c.localhost", "--listen", "127.0.0.1:0"]);
     open(&server, ACCEPTER, REACHABLE).fails("the peer refused with 403 forbidden");
-    accepter.program.says("event=dtcp-declined");
+    accepter.program.expect_line("event=dtcp-declined");
     // Two components with one name disconnect each other.
     drop(accepter);
     let accepter = accept(&server, &["--from", "a.localhost", "--listen", "127.0.0.1:0"]);
@@ -289,11 +289,11 @@ fn established_streams_outlive_the_server() {
     let accepter = accept(&server, REACHABLE);
     let opener = open(&server, ACCEPTER, HIDDEN);
     for end in [&opener, &accepter] {
-        end.program.says(ESTABLISHED);
+        end.program.expect_line(ESTABLISHED);
     }
     server.kill();
     for end in [&opener, &accepter] {
-        end.program.says("event=xmpp-down");
+        end.program.expect_line("event=xmpp-down");
     }
     exchange(opener, accepter, MUCH);
 }
@@ -330,9 +330,9 @@ fn the_accepting_end_waits_for_the_server() {
     let mut server = server();
     server.kill();
     let accepter = End::start("accept", &mut accept_from(&server, REACHABLE));
-    accepter.program.says("event=xmpp-down");
+    accepter.program.expect_line("event=xmpp-down");
     server.start_again();
-    accepter.program.says(UP);
+    accepter.program.expect_line(UP);
     exchange(open(&server, ACCEPTER, HIDDEN), accepter, 1000);
 }
 
@@ -350,7 +350,7 @@ fn wrong_arguments() {
     let secret = secret.to_str().expect("a path of ours");
     let server = ["--xmpp", "127.0.0.1:1", "--component", "a.localhost", "--secret-file", secret];
     let open = [&["open"], &server[..], &["--as", OPENER, "--to", ACCEPTER]].concat();
-    for (args, says) in [
+    for (args, expect_line) in [
         (&["opn"][..], "did you mean 'dtcp open'?"),
         (&["accept"], "--xmpp HOST:PORT is missing"),
         (&[&["open"], &server[..], &["--as", OPENER]].concat(), "--to JID is missing"),
@@ -366,9 +366,9 @@ fn wrong_arguments() {
         ),
     ] {
         let output = run(rendezvous().arg("dtcp").args(args));
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{args:?}: {said}");
-        assert!(said.contains(says), "{said}");
+        let lines = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), lines.lines().count()), (Some(2), 1), "{args:?}: {lines}");
+        assert!(lines.contains(expect_line), "{lines}");
     }
     fs::set_permissions(secret, fs::Permissions::from_mode(0o644)).expect("its mode can be set");
     let output = run(rendezvous().arg("dtcp").args(&open));

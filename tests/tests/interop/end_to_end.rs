@@ -180,14 +180,14 @@ fn the_agent_accepts_listed_keys() {
 
     stream.world.folder.write("keys", &format!("# people\n{of_user} anna\n"));
     stream.agent.signal("HUP");
-    stream.agent.says("event=reloaded");
+    stream.agent.expect_line("event=reloaded");
     greets(&stream.service, &mut stream.command(&["--key", &user]));
     fails(&mut stream.command(&["--key", &stranger]), &[not_allowed, &of_stranger]);
     fails(&mut stream.command(&[]), &[not_allowed, "no --key was given"]);
 
     stream.world.folder.write("keys", "# people\n\nnonsense\n");
     stream.agent.signal("HUP");
-    stream.agent.says("keys:3: ");
+    stream.agent.expect_line("keys:3: ");
     greets(&stream.service, &mut stream.command(&["--key", &user]));
 }
 
@@ -202,7 +202,7 @@ fn what_goes_on_with_a_removed_key() {
     let (other, of_other) = stream.key("other.key");
     stream.world.folder.write("keys", &format!("{of_user}\n{of_other}\n"));
     stream.agent.signal("HUP");
-    stream.agent.says("keys=2 removed=0");
+    stream.agent.expect_line("keys=2 removed=0");
     let begin = |key: &str, wish: &str| {
         let options = [&ALLOW[..], &["--direct", wish, "--key", key]].concat();
         let (connect, mut to, from) = Program::start_piped("connect", &mut stream.command(&options));
@@ -215,7 +215,7 @@ fn what_goes_on_with_a_removed_key() {
     let (mut connect, mut to, mut from, mut hidden) = begin(&other, "off");
     stream.world.folder.write("keys", &of_other);
     stream.agent.signal("HUP");
-    stream.agent.says("keys=1 removed=1");
+    stream.agent.expect_line("keys=1 removed=1");
     for (mut connect, _to, _from, mut hidden) in ended {
         let end = hidden.read_to_end(&mut Vec::new()).expect_err("no clean end");
         assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
@@ -264,7 +264,7 @@ fn a_direct_connection_is_negotiated_inside_tls() {
     drop((to, hidden));
     from.read_to_end(&mut Vec::new()).expect("stdout ends");
     assert!(connect.exit().success());
-    assert_eq!((connect.said(DIRECT), connect.said(RELAYED)), (1, 0));
+    assert_eq!((connect.lines(DIRECT), connect.lines(RELAYED)), (1, 0));
     assert!(between.saw(b"octet-stream+tls"), "it went by way of the relay");
     for hidden in [&b"DTCP"[..], b"MARKER"] {
         assert!(!between.saw(hidden), "the relay can read {}", String::from_utf8_lossy(hidden));
@@ -323,7 +323,7 @@ fn a_port_does_not_bypass_the_keys() {
     let _agent = world.agent(&relay, &home, Below::Tls13, &options);
     let mut client = TcpStream::connect(at).expect("it listens");
     client.write_all(MARKER).expect("it takes bytes");
-    relay.program.says("event=hand-over-failed");
+    relay.program.expect_line("event=hand-over-failed");
     let mut got = Vec::new();
     let _ = client.read_to_end(&mut got);
     assert_eq!(got, b"");

@@ -88,7 +88,7 @@ pub(crate) fn nginx(world: &World, listen: &str, server: &str) -> (SocketAddr, P
     let config = world.folder.write("nginx.conf", &config);
     let program = Program::start("nginx", Peer::Nginx.command().arg("-c").arg(config).args(["-e", "stderr"]));
     // At this line it listens.
-    program.says("using the \"epoll\" event method");
+    program.expect_line("using the \"epoll\" event method");
     (address, program)
 }
 

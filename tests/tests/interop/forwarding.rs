@@ -153,7 +153,7 @@ fn each_way(client_side: Below, hidden_side: Below) {
     assert!(relay.program.exit().success());
     // The relay's own counters.
     if client_side == Below::Clear && hidden_side == Below::Clear {
-        relay.program.says(" copied=0 ");
+        relay.program.expect_line(" copied=0 ");
     }
 }
 

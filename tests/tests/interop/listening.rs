@@ -9,7 +9,7 @@ use crate::harness::{Case, case};
 use crate::peers::Peer;
 use crate::program::{PATIENCE, Program, run};
 use crate::wire::{Answer, Below, Wire};
-use crate::world::{World, listening_at, rendezvous, said};
+use crate::world::{World, lines, listening_at, rendezvous};
 
 pub(crate) const CASES: &[Case] = &[
     case("both_families_can_use_one_port", &[], both_families_can_use_one_port),
@@ -45,7 +45,7 @@ fn both_families_can_use_one_port() {
         }
         serve.arg("serve").args(options.concat()).arg("--state").arg(world.state());
         let relay = Program::start("relay", &mut serve);
-        relay.says(said::READY);
+        relay.expect_line(lines::READY);
         let (in_v4, in_v6) =
             if swapped { (Below::Tls13, Below::Clear) } else { (Below::Clear, Below::Tls13) };
         for (below, host) in [(in_v4, "127.0.0.1"), (in_v6, "[::1]")] {
@@ -99,8 +99,8 @@ fn a_relay_serves_an_address_that_comes_later() {
     let mut serve = rendezvous();
     serve.args(["serve", "--listen", "192.0.2.5:0", "--state"]).arg(world.state());
     let mut relay = in_own_network("relay", &serve);
-    relay.says("event=address-missing on=192.0.2.5:");
-    relay.says(said::READY);
+    relay.expect_line("event=address-missing on=192.0.2.5:");
+    relay.expect_line(lines::READY);
     comes_later(&relay, relay.pick("the listen address", listening_at));
     relay.signal("TERM");
     assert!(relay.exit().success());
@@ -114,7 +114,7 @@ fn an_agent_listens_on_an_address_that_comes_later() {
     let mut agent = rendezvous();
     agent.args(["agent", "--stream", "127.0.0.1:1", "--direct", "192.0.2.5:0", "--ticket"]).arg(ticket);
     let mut agent = in_own_network("agent", &agent);
-    agent.says("event=address-missing on=192.0.2.5:");
+    agent.expect_line("event=address-missing on=192.0.2.5:");
     comes_later(&agent, agent.pick("the listen address", listening_at));
     agent.signal("TERM");
     assert!(agent.exit().success());

@@ -13,7 +13,7 @@ use crate::hidden::page;
 use crate::peers::Peer;
 use crate::program::{PATIENCE, Program, run, run_with};
 use crate::wire::{Answer, Below};
-use crate::world::{Enrolled, Relay, World, basic, listening_at, rendezvous, said, start_agent};
+use crate::world::{Enrolled, Relay, World, basic, lines, listening_at, rendezvous, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_relay_counts_what_happens_in_both_formats", &[], a_relay_counts_what_happens_in_both_formats),
@@ -102,12 +102,12 @@ fn a_relay_counts_what_happens_in_both_formats() {
     let agent =
         world.agent(&relay, &home, Below::Tls13, &["--to", &page().to_string(), "--metrics", "127.0.0.1:0"]);
     let at_agent = agent.pick("where it serves metrics", metrics_at);
-    agent.says_times(said::WAITING, 4);
+    agent.expect_lines(lines::WAITING, 4);
     fetch(&relay, &home);
     let nobody = basic("00000000-0000-4000-8000-000000000000");
     relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\n{nobody}\r\n"));
-    relay.program.says(said::PAIR_ENDED);
-    agent.says_times(said::WAITING, 5);
+    relay.program.expect_line(lines::PAIR_ENDED);
+    agent.expect_lines(lines::WAITING, 5);
     let text = scrape_until(at, "rendezvous_refused_total{reason=\"not_found\"} 1");
     for line in [
         "rendezvous_pairs_total 1",
@@ -139,7 +139,7 @@ fn scrapes() -> Vec<(&'static str, String)> {
     let odd = world.folder.write("a \"quote\" and a \\.ticket", &ticket);
     let agent = start_agent(&odd, &["--to", &page().to_string(), "--metrics", "127.0.0.1:0"]);
     let at_agent = agent.pick("where it serves metrics", metrics_at);
-    agent.says(said::WAITING);
+    agent.expect_line(lines::WAITING);
     fetch(&relay, &home);
     let mut scrapes = Vec::new();
     for at in [at, at_agent] {
@@ -215,7 +215,7 @@ fn slow_scrapers_delay_no_one_and_are_cut_off() {
     let home = world.enrol("home", &[]);
     let (relay, at) = relay(&world, &[]);
     let agent = world.agent(&relay, &home, Below::Tls13, &["--to", &page().to_string()]);
-    agent.says_times(said::WAITING, 4);
+    agent.expect_lines(lines::WAITING, 4);
     let open = |bytes: &str| {
         let mut tcp = TcpStream::connect(at).expect("it listens");
         tcp.write_all(bytes.as_bytes()).expect("it reads");
@@ -246,13 +246,13 @@ fn a_draining_relay_is_live_and_not_ready() {
     let home = world.enrol("home", &[]);
     let (relay, at) = relay(&world, &["--drain", "60"]);
     let mut hidden = world.waiting(&relay, &home, Below::Clear);
-    relay.program.says(said::WAITING);
+    relay.program.expect_line(lines::WAITING);
     let mut client = relay.open(Below::Clear);
     client.send(format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(&home.id)).as_bytes());
     crate::hidden::read_head(&mut hidden);
     assert_eq!(get(at, "/ready"), (200, "ready\n".to_owned()));
     relay.program.signal("TERM");
-    relay.program.says("event=stopping");
+    relay.program.expect_line("event=stopping");
     assert_eq!(get(at, "/ready"), (503, "shutting down\n".to_owned()));
     assert_eq!(get(at, "/live").0, 200);
     assert!(!world.state().join("control.sock").exists(), "another relay may use the folder");
@@ -292,7 +292,7 @@ fn connections_are_shown() {
     let (relay, _) = relay(&world, &["--domain", "relay.test"]);
     let mut hidden = world.waiting(&relay, &home, Below::Clear);
     let _waiting = world.waiting(&relay, &home, Below::Tls13);
-    relay.program.says_times(said::WAITING, 2);
+    relay.program.expect_lines(lines::WAITING, 2);
     let mut client = relay.open(Below::Clear);
     client.send(b"GET / HTTP/1.1\r\nHost: home.relay.test\r\n\r\nmore");
     // The newest connection gets the client.
@@ -301,7 +301,7 @@ fn connections_are_shown() {
         status.args(["status", "--connections"]).args(options).arg("--state").arg(world.state());
         String::from_utf8_lossy(&run(&mut status).stdout).into_owned()
     };
-    relay.program.says(said::PAIRED);
+    relay.program.expect_line(lines::PAIRED);
     let from = client.tcp().local_addr().expect("an address").to_string();
     let until = Instant::now() + PATIENCE;
     let table = loop {
@@ -332,14 +332,14 @@ fn connections_are_ended_at_the_operators_request() {
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     let _waiting = world.waiting(&relay, &home, Below::Clear);
-    relay.program.says(said::WAITING);
+    relay.program.expect_line(lines::WAITING);
     assert_eq!(kick("192.0.2.0/24"), (Some(1), String::new()));
     assert_eq!(kick("other").0, Some(1));
     assert_eq!(kick("-x y").0, Some(2));
     assert_eq!(kick("home"), (Some(0), "ended 1\n".to_owned()));
-    relay.program.says(said::WAITING_ENDED);
+    relay.program.expect_line(lines::WAITING_ENDED);
     let _waiting = world.waiting(&relay, &home, Below::Clear);
-    relay.program.says_times(said::WAITING, 2);
+    relay.program.expect_lines(lines::WAITING, 2);
     let body = "{\"from\":\"127.0.0.1\"}";
     let post = |fields: &str| {
         let length = body.len();
@@ -360,7 +360,7 @@ fn connections_are_ended_at_the_operators_request() {
         assert_eq!(post(&fields).0, 403, "{fields}");
     }
     assert_eq!(post(&format!("{json}{own}Origin: http://{at}\r\n")), (200, "{\"ended\":1}\n".to_owned()));
-    relay.program.says_times(said::WAITING_ENDED, 2);
+    relay.program.expect_lines(lines::WAITING_ENDED, 2);
 }
 
 fn usage_survives_a_kill() {
@@ -369,7 +369,7 @@ fn usage_survives_a_kill() {
     let serve = || relay(&world, &["--usage-interval", "0.1"]).0;
     let mut first = serve();
     let agent = world.agent(&first, &home, Below::Tls13, &["--to", &page().to_string()]);
-    agent.says_times(said::WAITING, 4);
+    agent.expect_lines(lines::WAITING, 4);
     let bytes = fetch(&first, &home);
     let file = world.state().join("usage");
     let until = Instant::now() + PATIENCE;
@@ -393,9 +393,9 @@ fn usage_survives_a_kill() {
     let mut second = serve();
     assert_eq!(usage(), killed, "a restart adds nothing");
     let agent = world.agent(&second, &home, Below::Tls13, &["--to", &page().to_string()]);
-    agent.says_times(said::WAITING, 4);
+    agent.expect_lines(lines::WAITING, 4);
     fetch(&second, &home);
-    second.program.says(said::PAIR_ENDED);
+    second.program.expect_line(lines::PAIR_ENDED);
     assert_eq!(counted(&usage()), 2 * counted(&killed), "a running relay is asked");
     drop(agent);
     second.program.signal("TERM");
@@ -409,14 +409,14 @@ fn log_lines_are_json_objects() {
     let home = world.enrol("home", &[]);
     let mut serve = world.serve(["127.0.0.1:0", "127.0.0.1:0"], &["--log-format", "json"]);
     let program = Program::start("relay", &mut serve);
-    program.says("\"event\":\"ready\"");
+    program.expect_line("\"event\":\"ready\"");
     let clear = program.pick("where it listens in clear", |line| {
         let line = line.contains("\"tls\":\"no\"").then_some(line)?;
         line.split('"').find_map(|word| word.parse::<SocketAddr>().ok())
     });
     let nobody = basic("00000000-0000-4000-8000-000000000000");
     ask(clear, &format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{nobody}\r\n"));
-    program.says("\"event\":\"refused\"");
+    program.expect_line("\"event\":\"refused\"");
     let lines = program.lines_with("").join("\n");
     let script = "import json, sys\nfor line in sys.stdin:\n e = json.loads(line)\n\
                   \x20assert e['time'].endswith('Z') and e['level'], e\n if e.get('event') == 'refused': print(e['status'])";

@@ -16,7 +16,7 @@ use crate::hidden::page;
 use crate::peers::Peer;
 use crate::program::{Program, run};
 use crate::wire::{Answer, Below};
-use crate::world::{Enrolled, Relay, World, basic, rendezvous, said, start_agent};
+use crate::world::{Enrolled, Relay, World, basic, lines, rendezvous, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
     case(SILENT_SERVER, &[Peer::Namespaces], || inside(SILENT_SERVER, the_name_server_stops_answering)),
@@ -180,7 +180,7 @@ fn the_name_server_stops_answering() {
     let relay = world.relay(&[]);
     let service = format!("service.test:{}", page().port());
     let agent = start_agent(&ticket(&world, &relay, &home, "relay.test"), &["--to", &service]);
-    agent.says(said::WAITING);
+    agent.expect_line(lines::WAITING);
     assert_eq!(ask(&relay, &home).status(), 200);
     names.set("relay.test", Zone::Silent);
     names.set("service.test", Zone::Silent);
@@ -201,7 +201,7 @@ fn one_of_two_relays_does_not_resolve() {
         (ticket(&world, &relay, &other, "bad.test"), ticket(&world, &relay, &home, "good.test"));
     let good = good.to_str().expect("a path of ours");
     let agent = start_agent(&bad, &["--to", &service, "--ticket", good, "--to", &service]);
-    agent.says(said::WAITING);
+    agent.expect_line(lines::WAITING);
     for n in 0..80 {
         assert_eq!(ask(&relay, &home).status(), 200, "request {n}");
     }
@@ -230,7 +230,7 @@ fn reaches(world: &World, names: &Names, zone: Zone, port: u16) {
     let ticket = ticket(world, &relay, &home, "relay.test");
     let started = Instant::now();
     let agent = start_agent(&ticket, &["--stream", &at.to_string()]);
-    agent.says(said::WAITING);
+    agent.expect_line(lines::WAITING);
     took(started, "agent");
 
     let started = Instant::now();
@@ -291,7 +291,7 @@ fn one_family_is_never_answered() {
     let relay = world.relay(&[]);
     let started = Instant::now();
     let agent = start_agent(&ticket(&world, &relay, &home, "relay.test"), &["--to", "127.0.0.1:1"]);
-    agent.says(said::WAITING);
+    agent.expect_line(lines::WAITING);
     took(started, "agent");
 }
 
@@ -308,7 +308,7 @@ fn localhost_is_both_loopback_addresses() {
     for port in [v4.port(), v6_port] {
         let to = format!("localhost:{port}");
         let mut agent = start_agent(&ticket(&world, &relay, &home, "localhost."), &["--to", &to]);
-        agent.says(said::WAITING);
+        agent.expect_line(lines::WAITING);
         assert_eq!(ask(&relay, &home).status(), 200, "{to}");
         agent.signal("TERM");
         agent.exit();

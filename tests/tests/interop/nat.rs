@@ -13,7 +13,7 @@ use crate::hidden::noise;
 use crate::peers::Peer;
 use crate::program::{PATIENCE, Program, run};
 use crate::wire::Below;
-use crate::world::{World, rendezvous, said};
+use crate::world::{World, lines, rendezvous};
 
 pub(crate) const CASES: &[Case] = &[case(
     "a_stream_goes_directly_unless_both_are_behind_a_nat",
@@ -107,7 +107,7 @@ fn streams() {
         space.ip("link set direct up");
     }
     let service = Program::start("service", &mut far.command(Peer::Python.command().args(["-c", SERVICE])));
-    service.says("it listens");
+    service.expect_line("it listens");
     for (agent_is_hidden, client_is_hidden) in [(false, true), (true, false), (false, false), (true, true)] {
         let world = World::new();
         let home = world.enrol("home", &[]);
@@ -120,7 +120,7 @@ fn streams() {
         command.args(["agent", "--stream", "127.0.0.1:9000", "--direct-allow", "private", "--direct"]);
         command.arg(far.listens_at(agent_is_hidden)).arg("--ticket").arg(ticket);
         let agent = Program::start("agent", &mut far.command(&mut command));
-        agent.says(said::WAITING);
+        agent.expect_line(lines::WAITING);
 
         let mut command = rendezvous();
         command.args(["connect", &url(&near), &home.id, "--pin", &relay.pin, "--log", "debug"]);
@@ -139,10 +139,10 @@ fn streams() {
         let is_direct = !(agent_is_hidden && client_is_hidden);
         let (way, other) = if is_direct { (DIRECT, RELAYED) } else { (RELAYED, DIRECT) };
         for program in [&connect, &agent] {
-            program.says(way);
-            assert_eq!(program.said(other), 0);
+            program.expect_line(way);
+            assert_eq!(program.lines(other), 0);
         }
-        relay.program.says(said::PAIR_ENDED);
+        relay.program.expect_line(lines::PAIR_ENDED);
         assert_eq!(
             relayed(&world) < AGREEMENT,
             is_direct,

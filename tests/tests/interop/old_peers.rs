@@ -9,7 +9,7 @@ use crate::hidden::{page, page_text};
 use crate::peers::{Peer, script};
 use crate::program::{Program, count, run};
 use crate::wire::Below;
-use crate::world::{Enrolled, Relay, World, said, start_agent};
+use crate::world::{Enrolled, Relay, World, lines, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
     case("ten_rendezvous_of_a_hidden_server_on_node_0_12", OLD, || ten(Peer::Node12, Below::Tls12, "close")),
@@ -94,25 +94,25 @@ impl Old {
 /// server is absent for a moment after each.
 fn ten(node: Peer, below: Below, agent: &str) {
     let old = Old::start(node, below, &format!(r#","agent":"{agent}""#));
-    old.program.says("registered");
+    old.program.expect_line("registered");
     for n in 1..=10 {
         old.answers(&format!("/{n}"));
     }
     let mut post = curl(&old.world, &old.home, "--digest");
     post.args(["--data-binary", "some bytes"]).arg(format!("{}/post", old.relay.url(Below::Tls13)));
     assert!(text(&run(&mut post)).starts_with("old hidden server: POST /post 10 "));
-    old.program.says_times("request ", 11);
-    assert_eq!((old.program.said("failed"), old.program.said("refused")), (0, 0));
+    old.program.expect_lines("request ", 11);
+    assert_eq!((old.program.lines("failed"), old.program.lines("refused")), (0, 0));
 }
 
 fn idle(node: Peer) {
     let old = Old::start(node, Below::Tls12, r#","idleSeconds":2"#);
     for round in 1..=3 {
-        old.program.says_times("idle", round);
-        old.program.says_times("registered", old.program.said("request ") + round + 1);
+        old.program.expect_lines("idle", round);
+        old.program.expect_lines("registered", old.program.lines("request ") + round + 1);
         old.answers(&format!("/{round}"));
     }
-    assert_eq!(old.program.said("swallowed"), 0);
+    assert_eq!(old.program.lines("swallowed"), 0);
 }
 
 fn held(node: Peer) {
@@ -123,20 +123,20 @@ fn held(node: Peer) {
     curl.arg(format!("{}/early", relay.url(Below::Tls13)));
     let client = std::thread::spawn(move || curl.output().expect("curl runs"));
     // The relay has just started and the ID is enrolled: the client is held until the hidden server connects.
-    relay.program.says(said::HELD);
+    relay.program.expect_line(lines::HELD);
     let _old = Old::program(node, &world, &relay, Below::Tls12, &home, &secret, "");
     assert!(text(&client.join().expect("curl runs")).starts_with("old hidden server: GET /early 0 "));
 }
 
 /// Node 0.12 assumes that no answer to a CONNECT has a body, and parses our body as a second answer.
-fn refused(node: Peer, said: &str) {
+fn refused(node: Peer, lines: &str) {
     let world = World::new();
     let (home, _) = world.enrol_old("old");
     let relay = world.relay(&[]);
     let wrong = world.folder.write("wrong", "not the secret");
     let old = Old::program(node, &world, &relay, Below::Tls12, &home, &wrong, "");
-    old.says(said);
-    relay.program.says("status=401");
+    old.expect_line(lines);
+    relay.program.expect_line("status=401");
 }
 
 /// An old relay with one ID, and the ticket for it.
@@ -208,12 +208,12 @@ fn old_relay(node: Peer, tls: bool) {
         assert_eq!(text(&get(&target)), page_text("GET", &target, b""));
     }
     // It ends idle connections cleanly. That is not a failure, and the agent reconnects.
-    let before = relay.said("idle ");
-    relay.says_times("idle ", before + 1);
+    let before = relay.lines("idle ");
+    relay.expect_lines("idle ", before + 1);
     back();
     assert_eq!(text(&get("/after")), page_text("GET", "/after", b""));
-    assert_eq!(relay.said("kicked "), 0, "one waiting connection, never two");
-    assert_eq!(relay.said("refused "), 0);
+    assert_eq!(relay.lines("kicked "), 0, "one waiting connection, never two");
+    assert_eq!(relay.lines("refused "), 0);
     drop(agent);
 }
 
@@ -223,7 +223,7 @@ fn our_connector_at_an_old_relay() {
     let service = crate::hidden::Raw::start();
     let _agent =
         start_agent(&ticket, &["--to", crate::connect::NO_HTTP, "--stream", &service.address.to_string()]);
-    relay.says("waiting ");
+    relay.expect_line("waiting ");
     crate::connect::greets(
         &service,
         crate::world::rendezvous()

@@ -55,7 +55,7 @@ fn a_domain_with_a_certificate() {
     let world = World::new();
     world.enrol("home", &["--label", "home"]);
     let relay = pebble.relay(&world, &[]);
-    relay.program.says_times("event=certificate-installed", 2);
+    relay.program.expect_lines("event=certificate-installed", 2);
     let (state, port) = (world.state(), pebble.validated);
     let checked = check(&pebble, port, &["--label", "home", "--state", shown(&state)]);
     assert!(checked.passed, "{}", checked.text);
@@ -107,7 +107,7 @@ fn what_keeps_a_ca_from_issuing() {
 }
 
 fn what_cannot_be_checked() {
-    for (options, said) in [
+    for (options, lines) in [
         (&[][..], "--ticket FILE or --domain DOMAIN is missing"),
         (&["--acme"], "--acme needs --domain DOMAIN"),
         (&["--domain", "*.example.com"], "--domain: '*.example.com' is not a host name"),
@@ -116,6 +116,6 @@ fn what_cannot_be_checked() {
     ] {
         let output = run(rendezvous().arg("check").args(options));
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && text.contains(said), "{options:?}: {text}");
+        assert!(!output.status.success() && text.contains(lines), "{options:?}: {text}");
     }
 }

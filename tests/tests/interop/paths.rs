@@ -8,7 +8,7 @@ use crate::nat::{Space, ip};
 use crate::peers::Peer;
 use crate::program::Program;
 use crate::wire::{Answer, Below};
-use crate::world::{Enrolled, Relay, World, basic, rendezvous, said};
+use crate::world::{Enrolled, Relay, World, basic, lines, rendezvous};
 
 pub(crate) const CASES: &[Case] = &[case(
     "clients_are_served_after_the_agents_address_has_changed",
@@ -43,7 +43,7 @@ fn addresses_change() {
     ip("address add fd99::1/64 dev near1 nodad");
     far.ip("address add fd99::2/64 dev far nodad");
     let service = Program::start("service", &mut far.command(Peer::Python.command().args(["-c", SERVICE])));
-    service.says("it listens");
+    service.expect_line("it listens");
     for (host, old, new) in
         [("10.99.1.1", "10.99.1.2/24", "10.99.1.3/24"), ("[fd99::1]", "fd99::2/64", "fd99::3/64 nodad")]
     {
@@ -57,7 +57,7 @@ fn addresses_change() {
         let mut command = rendezvous();
         command.args(["agent", "--to", "127.0.0.1:9000", "--ticket"]).arg(ticket);
         let agent = Program::start("agent", &mut far.command(&mut command));
-        agent.says_times(said::WAITING, 4);
+        agent.expect_lines(lines::WAITING, 4);
         ask(&relay, &home);
         // Clients that connect before the new address exists are handed to dead connections.
         far.ip(&format!("address del {old} dev far"));

@@ -99,8 +99,8 @@ impl Pebble {
         pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0");
         pebble.env("PEBBLE_WFE_NONCEREJECT", special.nonces_refused.to_string());
         let program = Program::start("pebble", &mut pebble);
-        names.says("Starting");
-        program.says("ACME directory available at");
+        names.expect_line("Starting");
+        program.expect_line("ACME directory available at");
         Self { folder, program, _names: names, directory, management, validated, http, dns, names_management }
     }
 
@@ -150,7 +150,7 @@ impl Pebble {
 
     /// How many orders there were.
     pub(crate) fn orders(&self) -> usize {
-        self.program.said("Added order")
+        self.program.lines("Added order")
     }
 
     /// `rendezvous serve --acme` where its validators come.

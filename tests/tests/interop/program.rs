@@ -242,21 +242,21 @@ impl Program {
     }
 
     /// Awaits a line that contains this text.
-    pub(crate) fn says(&self, text: &str) {
-        self.says_times(text, 1);
+    pub(crate) fn expect_line(&self, text: &str) {
+        self.expect_lines(text, 1);
     }
 
     /// Awaits this many lines that contain the text.
-    pub(crate) fn says_times(&self, text: &str, times: usize) {
+    pub(crate) fn expect_lines(&self, text: &str, times: usize) {
         let what = format!("{text:?} {times} times");
         self.await_lines(&what, PATIENCE, |lines| (count(lines, text) >= times).then_some(()));
     }
 
     /// Awaits this many lines that contain the text, and fails if there are more. Output that a program wrote before an
     /// effect that is seen elsewhere may still be in transit, so counting alone would be too early.
-    pub(crate) fn says_exactly(&self, text: &str, times: usize) {
-        self.says_times(text, times);
-        assert_eq!(self.said(text), times, "lines with {text:?}");
+    pub(crate) fn expect_exactly(&self, text: &str, times: usize) {
+        self.expect_lines(text, times);
+        assert_eq!(self.lines(text), times, "lines with {text:?}");
     }
 
     /// Awaits that its lines satisfy this condition.
@@ -265,7 +265,7 @@ impl Program {
     }
 
     /// How many lines so far contain this text.
-    pub(crate) fn said(&self, text: &str) -> usize {
+    pub(crate) fn lines(&self, text: &str) -> usize {
         count(&self.log.lock().lines, text)
     }
 

@@ -58,7 +58,7 @@ pub(crate) fn launch(folder: &Path) -> Option<Program> {
     let program = Program::start("prosody", &mut command);
     let has = |service: &str| {
         let line = format!("Activated service '{service}' on ");
-        program.pick(&line, |said| said.split_once(&line).map(|(_, where_to)| where_to.starts_with('[')))
+        program.pick(&line, |lines| lines.split_once(&line).map(|(_, where_to)| where_to.starts_with('[')))
     };
     (has("c2s") && has("component")).then_some(program)
 }

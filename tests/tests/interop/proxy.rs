@@ -13,7 +13,7 @@ use crate::old_peers::start_old_relay;
 use crate::peers::Peer;
 use crate::program::Program;
 use crate::wire::{Answer, Below, Wire};
-use crate::world::{Enrolled, Relay, World, basic, listening_at, rendezvous, said, start_agent};
+use crate::world::{Enrolled, Relay, World, basic, lines, listening_at, rendezvous, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
     case("haproxy_sends_the_client_address_in_version_1", NEEDS, || the_log_shows_the_client("send-proxy")),
@@ -113,13 +113,13 @@ fn the_log_shows_the_client(server: &str) {
     let from = format!("peer=127.0.0.2:{}", port(&client));
     client.send(GET.as_bytes());
     assert_eq!(Answer::read(&mut client).status(), 401);
-    let says = |event: &str| {
+    let expect_line = |event: &str| {
         behind.relay.program.pick(event, |line| (line.contains(event) && line.contains(&from)).then_some(()));
     };
-    says("event=challenged");
+    expect_line("event=challenged");
     client.send(ask(&behind.home.id).as_bytes());
     assert_eq!(Answer::read(&mut client).text(), page_text("GET", "/way", b""));
-    says(said::PAIRED);
+    expect_line(lines::PAIRED);
 }
 
 /// The limit is two per client; all of them come from HAProxy.
@@ -129,9 +129,9 @@ fn the_limit_is_the_client_s(server: &str) {
     let _second = behind.client("127.0.0.2");
     let mut third = connect_from("127.0.0.2", behind.door);
     let _ = third.read(&mut [0]);
-    behind.relay.program.says("too many connections from this address");
+    behind.relay.program.expect_line("too many connections from this address");
     let from = format!("peer=127.0.0.2:{}", third.local_addr().expect("it is bound").port());
-    assert_eq!(behind.relay.program.said(&from), 1);
+    assert_eq!(behind.relay.program.lines(&from), 1);
     let (_other, _another) = (behind.client("127.0.0.3"), behind.client("127.0.0.3"));
 }
 
@@ -145,8 +145,8 @@ fn a_health_check() {
     let mut client = behind.client("127.0.0.2");
     client.send(GET.as_bytes());
     assert_eq!(Answer::read(&mut client).status(), 401);
-    behind.relay.program.says(&format!("peer=127.0.0.2:{}", port(&client)));
-    assert_eq!(behind.relay.program.said("event=dropped"), 0);
+    behind.relay.program.expect_line(&format!("peer=127.0.0.2:{}", port(&client)));
+    assert_eq!(behind.relay.program.lines("event=dropped"), 0);
 }
 
 fn an_untrusted_proxy_is_closed() {
@@ -159,13 +159,13 @@ fn an_untrusted_proxy_is_closed() {
     relay.program.pick("that it is a stranger", |line| {
         (line.contains(&from) && line.contains("not a trusted proxy")).then_some(())
     });
-    assert_eq!(relay.program.said("192.0.2.1"), 0, "and not believed");
+    assert_eq!(relay.program.lines("192.0.2.1"), 0, "and not believed");
     let mut trusted = connect_from("127.0.0.9", proxied);
     trusted.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n").expect("can write");
     let mut wire = Wire::over(trusted, Below::Tls12);
     wire.send(GET.as_bytes());
     assert_eq!(Answer::read(&mut wire).status(), 401);
-    relay.program.says("peer=192.0.2.1:1");
+    relay.program.expect_line("peer=192.0.2.1:1");
 }
 
 fn without_a_header_there_is_no_tls() {
@@ -247,7 +247,7 @@ fn a_stream_service_gets_the_header_first() {
         Program::start_piped("connect", connect.args(["connect", &url, &home.id, "--pin", &relay.pin]));
     let mut hidden = service.accept();
     let client = relay.program.pick("the client's address", |line| {
-        let (_, from) = line.contains(said::PAIRED).then(|| line.split_once("peer="))??;
+        let (_, from) = line.contains(lines::PAIRED).then(|| line.split_once("peer="))??;
         from.split(' ').next()?.parse::<SocketAddr>().ok()
     });
     let line = format!("PROXY TCP4 {} 0.0.0.0 {} 0\r\n", client.ip(), client.port());
@@ -268,7 +268,7 @@ fn an_old_relay_sends_no_header() {
     let (relay, at, home, ticket) = start_old_relay(Peer::Node, false, &world);
     let service = Raw::start();
     let _agent = start_agent(&ticket, &["--to", &service.address.to_string(), "--send-proxy", "v1"]);
-    relay.says("waiting ");
+    relay.expect_line("waiting ");
     let mut client = Wire::open(Below::Clear, SocketAddr::from(([127, 0, 0, 1], at)));
     client.send(ask(&home.id).as_bytes());
     let got = String::from_utf8(read_head(&mut service.accept())).expect("a line and a head");
@@ -289,7 +289,7 @@ fn an_agent_that_does_not_ask_gets_no_header() {
 fn the_option_reports_invalid_values() {
     let args = ["agent", "--ticket", "x", "--to", "127.0.0.1:1", "--send-proxy", "v3"];
     let refused = crate::program::run(rendezvous().args(args));
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(2), "{said}");
-    assert!(said.contains("--send-proxy") && said.contains("is not v1 or v2"), "{said}");
+    let lines = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{lines}");
+    assert!(lines.contains("--send-proxy") && lines.contains("is not v1 or v2"), "{lines}");
 }

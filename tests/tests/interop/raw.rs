@@ -13,7 +13,7 @@ use crate::hidden::{Raw, expect, noise, page, read_head, sha256};
 use crate::peers::{Peer, script};
 use crate::program::{Program, run};
 use crate::wire::{Answer, Below};
-use crate::world::{Enrolled, Relay, World, listening_at, rendezvous, said, start_agent};
+use crate::world::{Enrolled, Relay, World, lines, listening_at, rendezvous, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_page_whose_tls_the_agent_terminates", &[Peer::Curl], page_by_name),
@@ -172,7 +172,7 @@ fn no_other_way() {
     assert_eq!(status(&["-H", &format!("Host: {NAME}")], &of_relay), "421");
     let answer = sealed.relay.ask(format!("GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n"));
     assert_eq!(answer.status(), 421);
-    sealed.agent.says_exactly("event=served", 0);
+    sealed.agent.expect_exactly("event=served", 0);
 }
 
 /// The relay's listener for clients of a hidden server.
@@ -263,12 +263,12 @@ fn no_trace() {
         &format!("X: {MARKER}"),
     ]);
     assert!(text(&run(curl.arg(&url))).contains(MARKER), "the service got it");
-    relay.program.says(said::PAIR_ENDED);
+    relay.program.expect_line(lines::PAIR_ENDED);
     agent.signal("TERM");
     assert!(agent.exit().success());
     relay.program.signal("TERM");
     assert!(relay.program.exit().success());
-    assert_eq!(relay.program.said(MARKER), 0, "in the relay's log");
+    assert_eq!(relay.program.lines(MARKER), 0, "in the relay's log");
     for trace in [&trace, &of_agent] {
         let text = fs::read_to_string(trace).expect("the trace");
         assert!(!text.contains(MARKER) && !text.contains("The recording ends"), "{}", trace.display());

@@ -11,7 +11,7 @@ use crate::harness::{Case, case};
 use crate::peers::{Peer, profile};
 use crate::program::{Program, run};
 use crate::wire::Below;
-use crate::world::{Folder, World, said, usual_port};
+use crate::world::{Folder, World, lines, usual_port};
 
 pub(crate) const CASES: &[Case] = &[
     case("the_quick_start_works_as_it_stands", &[Peer::Bash, Peer::Curl], the_quick_start_works_as_it_stands),
@@ -208,8 +208,8 @@ fn a_hidden_server_by_hand_works() {
         .replace("uuid:ID", &format!("uuid:{}", home.id))
         .replace("relay.example.com:8443", &relay.tls.to_string());
     let by_hand = Program::start("by hand", &mut bash(&world.folder, None, &script));
-    by_hand.says("HTTP/1.1 200 OK");
-    relay.program.says(said::WAITING);
+    by_hand.expect_line("HTTP/1.1 200 OK");
+    relay.program.expect_line(lines::WAITING);
 }
 
 /// A script replaces `systemctl` and starts the relay as its unit does.

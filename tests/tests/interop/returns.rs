@@ -6,7 +6,7 @@ use crate::harness::{Case, case};
 use crate::hidden::{page, page_text};
 use crate::program::{count, run};
 use crate::wire::{Answer, Below};
-use crate::world::{World, basic, rendezvous, said};
+use crate::world::{World, basic, lines, rendezvous};
 
 pub(crate) const CASES: &[Case] = &[
     case("after_a_restart_of_the_relay_clients_are_held_not_refused", &[], || restart(false)),
@@ -29,7 +29,7 @@ fn restart(crash: bool) {
         relay.program.signal("TERM");
         assert!(relay.program.exit().success());
     }
-    agent.says(said::RELAY_LOST);
+    agent.expect_line(lines::RELAY_LOST);
     let relay = world.relay_again(&relay, &["--wait", "30"]);
     // Without waiting for the agent: all are answered.
     thread::scope(|scope| {
@@ -46,16 +46,16 @@ fn restart(crash: bool) {
 
 fn after_its_connections_were_dropped() {
     let (world, relay, home, agent) = World::with_service(page());
-    agent.says_times(said::WAITING, 4);
+    agent.expect_lines(lines::WAITING, 4);
     // Without its line the ID's connections are closed. With it the agent is accepted again.
     let ids = world.state().join("ids");
     let kept = std::fs::read_to_string(&ids).expect("the file of IDs");
     let removed = run(rendezvous().args(["id", "remove", &home.name, "--state"]).arg(world.state()));
     assert!(removed.status.success());
-    relay.program.says_times(said::WAITING_ENDED, 4);
+    relay.program.expect_lines(lines::WAITING_ENDED, 4);
     let put_back = world.folder.write("ids", &kept);
     std::fs::rename(put_back, ids).expect("it is put back");
-    relay.program.until("that the agent is back", |lines| count(lines, said::WAITING) >= 5);
+    relay.program.until("that the agent is back", |lines| count(lines, lines::WAITING) >= 5);
     assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
     drop(agent);
 }
@@ -63,11 +63,11 @@ fn after_its_connections_were_dropped() {
 fn a_relay_recovers_from_a_stopped_agent() {
     let (world, relay, home, mut agent) = World::with_service(page());
     agent.kill();
-    relay.program.says_times(said::WAITING_ENDED, 1);
+    relay.program.expect_lines(lines::WAITING_ENDED, 1);
     // It was served a moment ago: the next client is held until an agent returns.
     thread::scope(|scope| {
         let answer = scope.spawn(|| relay.ask(get(&home.id)));
-        relay.program.says(said::HELD);
+        relay.program.expect_line(lines::HELD);
         let _agent = world.agent(&relay, &home, Below::Tls13, &["--to", &page().to_string()]);
         assert_eq!(answer.join().expect("an answer").text(), page_text("GET", "/x", b""));
     });
@@ -80,12 +80,12 @@ fn a_new_certificate_is_loaded_on_sighup() {
     let good = std::fs::read_to_string(&cert).expect("the relay made one");
     std::fs::write(&cert, "no certificate").expect("it can be written");
     relay.program.signal("HUP");
-    relay.program.says("event=reload-refused");
+    relay.program.expect_line("event=reload-refused");
     let mut client = relay.open(Below::Tls13);
     client.send(get(&home.id).as_bytes());
     assert_eq!(Answer::read(&mut client).text(), page_text("GET", "/x", b""));
     std::fs::write(&cert, good).expect("it can be written");
     assert!(key.is_file());
     relay.program.signal("HUP");
-    relay.program.says("event=reloaded");
+    relay.program.expect_line("event=reloaded");
 }

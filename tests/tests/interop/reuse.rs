@@ -13,7 +13,7 @@ use crate::hidden::{Raw, read_head};
 use crate::peers::{Peer, script};
 use crate::program::{Program, run};
 use crate::wire::{Answer, Below, Wire};
-use crate::world::{Enrolled, Relay, World, basic, said};
+use crate::world::{Enrolled, Relay, World, basic, lines};
 
 pub(crate) const CASES: &[Case] = &[
     case("curl_with_basic", &[Peer::Curl, Peer::Python], || {
@@ -155,11 +155,11 @@ fn client(mut command: Command) {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains(&format!("{COUNT} answered by their own")), "{text}");
     for (service, _) in &services {
-        assert_eq!(service.said("misled"), 0, "requests reached the wrong hidden server");
+        assert_eq!(service.lines("misled"), 0, "requests reached the wrong hidden server");
     }
     let client_of = |line: &String| Some(line.split_once("client=")?.1.split(' ').next()?.to_owned());
     let mut clients: Vec<String> =
-        relay.program.lines_with(said::PAIRED).iter().filter_map(client_of).collect();
+        relay.program.lines_with(lines::PAIRED).iter().filter_map(client_of).collect();
     let pairs = clients.len();
     clients.sort_unstable();
     clients.dedup();

@@ -6,7 +6,7 @@ use crate::harness::{Case, case};
 use crate::hidden::{Raw, page, read_head};
 use crate::program::{Program, run};
 use crate::wire::Below;
-use crate::world::{World, basic, listening_at, rendezvous, said, usual_port};
+use crate::world::{World, basic, lines, listening_at, rendezvous, usual_port};
 
 pub(crate) const CASES: &[Case] = &[
     case("the_relay_ends_on_sigterm", &[], || relay_ends("TERM")),
@@ -39,13 +39,13 @@ fn the_relay_lets_a_pair_finish_first() {
     let service = Raw::start();
     let (_world, mut relay, home, _agent) = World::with_service(service.address);
     // One connection waits for the client, and another one still waits when the relay is stopped.
-    relay.program.says_times(said::WAITING, 2);
+    relay.program.expect_lines(lines::WAITING, 2);
     let mut client = relay.open(Below::Tls13);
     client.send(format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(&home.id)).as_bytes());
     let mut hidden = service.accept();
     read_head(&mut hidden);
     relay.program.signal("TERM");
-    relay.program.says(said::WAITING_ENDED);
+    relay.program.expect_line(lines::WAITING_ENDED);
     hidden.write_all(b"the last answer").expect("the pair lives");
     drop(hidden);
     assert_eq!(client.rest(), b"the last answer");
@@ -57,7 +57,7 @@ fn agent_ends(signal: &str) {
     let (_world, relay, _home, mut agent) = World::with_service(page());
     agent.signal(signal);
     assert!(agent.exit().success());
-    relay.program.says(said::WAITING_ENDED);
+    relay.program.expect_line(lines::WAITING_ENDED);
 }
 
 fn the_agent_ends_without_a_relay() {
@@ -67,7 +67,7 @@ fn the_agent_ends_without_a_relay() {
     let ticket = world.ticket(&relay, &home, Below::Tls13);
     relay.program.kill();
     let mut agent = crate::world::start_agent(&ticket, &["--to", "127.0.0.1:1"]);
-    agent.says(said::UNREACHABLE);
+    agent.expect_line(lines::UNREACHABLE);
     agent.signal("TERM");
     assert!(agent.exit().success());
 }
@@ -93,7 +93,7 @@ fn demo_ends(after: &str, signal: &str) {
     let _port = usual_port();
     let world = World::new();
     let mut demo = Program::start("demo", rendezvous().arg("demo").current_dir(&world.folder.0));
-    demo.says(after);
+    demo.expect_line(after);
     demo.signal(signal);
     assert!(demo.exit().success());
 }

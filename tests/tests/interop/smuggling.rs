@@ -49,12 +49,12 @@ impl Scene {
         let _ = client.tcp().shutdown(std::net::Shutdown::Write);
         assert_eq!(client.rest(), b"", "{shown:?}: a second answer");
         for (of, mut hidden) in [&self.asked, &self.other].into_iter().zip(hidden) {
-            self.hears_first(of, &mut hidden, &shown);
+            self.expect_first(of, &mut hidden, &shown);
         }
     }
 
     /// Checks that the first bytes of this hidden server are the next client's request.
-    fn hears_first(&self, of: &Enrolled, hidden: &mut Wire, behind: &str) {
+    fn expect_first(&self, of: &Enrolled, hidden: &mut Wire, behind: &str) {
         let mut next = self.relay.open(Below::Clear);
         let request = |fields: &str| format!("GET /next HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
         next.send(request(&basic(&of.id)).as_bytes());
@@ -174,7 +174,7 @@ fn forwarded_requests_are_unchanged() {
         hidden.send(b"any bytes");
         hidden.end();
         assert_eq!(client.rest(), b"any bytes", "{rest:?}");
-        scene.hears_first(&scene.other, &mut bystander, &rest);
+        scene.expect_first(&scene.other, &mut bystander, &rest);
     }
 }
 
@@ -211,5 +211,5 @@ fn a_challenged_body_is_discarded_to_its_last_byte() {
     assert_eq!(Answer::read(&mut client).status(), 401);
     client.end();
     assert_eq!(String::from_utf8_lossy(&hidden.rest()), second(""));
-    scene.hears_first(&scene.other, &mut bystander, "a body that looks like a request");
+    scene.expect_first(&scene.other, &mut bystander, "a body that looks like a request");
 }

@@ -10,7 +10,7 @@ use crate::hidden::page;
 use crate::peers::Peer;
 use crate::program::{Program, full_pipe, run};
 use crate::wire::Below;
-use crate::world::{Enrolled, Relay, World, basic, listening_at, rendezvous, said, usual_port};
+use crate::world::{Enrolled, Relay, World, basic, lines, listening_at, rendezvous, usual_port};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_relay_whose_log_is_not_read_continues", &[], a_relay_whose_log_is_not_read_continues),
@@ -81,7 +81,7 @@ fn an_agent_whose_log_is_not_read_continues() {
     let mut agent = rendezvous();
     agent.args(["agent", "--ticket"]).arg(ticket).args(["--to", &page().to_string()]);
     let (mut agent, log) = Program::start_stallable("agent", &mut agent);
-    agent.says(said::WAITING);
+    agent.expect_line(lines::WAITING);
     log.stall();
     clients(&relay, &home, 10);
     agent.signal("TERM");
@@ -97,8 +97,8 @@ fn a_log_reader_that_stopped_for_a_while_gets_every_line() {
     log.go_on();
     relay.program.signal("TERM");
     assert!(relay.program.exit().success());
-    assert_eq!(relay.program.said("event=refused"), 200);
-    assert_eq!(relay.program.said("event=log-lines-lost"), 0);
+    assert_eq!(relay.program.lines("event=refused"), 200);
+    assert_eq!(relay.program.lines("event=log-lines-lost"), 0);
     relay.program.until("the end as its last line", |lines| {
         lines.last().is_some_and(|line| line.contains("event=stopped"))
     });
@@ -129,7 +129,7 @@ fn log_lines_that_do_not_fit_are_counted() {
     });
     relay.program.signal("TERM");
     assert!(relay.program.exit().success());
-    let written = relay.program.said("event=challenged");
+    let written = relay.program.lines("event=challenged");
     assert!(written + lost >= CHALLENGES, "{written} + {lost}");
     assert!(written < CHALLENGES, "{written} are in the log");
 }
@@ -141,7 +141,7 @@ fn a_demo_whose_output_is_not_read_continues() {
     let mut demo = rendezvous();
     demo.args(["demo", "--verbose"]).current_dir(&world.folder.0);
     let mut demo = Program::start_printing_to("demo", &mut demo, stdout);
-    demo.says("event=pair-ended");
+    demo.expect_line("event=pair-ended");
     demo.signal("TERM");
     assert!(demo.exit().success());
 }
@@ -180,7 +180,7 @@ fn a_held_lock_and_nothing_to_make() {
     let (relay, home, _agent) = configured(&world);
     let _lock = held_lock(&world);
     relay.program.signal("HUP");
-    relay.program.says("event=reloaded");
+    relay.program.expect_line("event=reloaded");
     clients(&relay, &home, 2);
 }
 
@@ -191,20 +191,20 @@ fn a_held_lock_delays_only_its_reload() {
     // A new certificate has to be made, which needs the lock.
     world.folder.write("config", "name one.example\n");
     relay.program.signal("HUP");
-    relay.program.says("event=waiting-for-lock");
+    relay.program.expect_line("event=waiting-for-lock");
     clients(&relay, &home, 3);
-    assert_eq!(relay.program.said("event=reload"), 0);
+    assert_eq!(relay.program.lines("event=reload"), 0);
     drop(lock);
-    relay.program.says("event=reloaded");
+    relay.program.expect_line("event=reloaded");
     let _lock = held_lock(&world);
     world.folder.write("config", "name two.example\n");
     relay.program.signal("HUP");
-    relay.program.says_times("event=waiting-for-lock", 2);
+    relay.program.expect_lines("event=waiting-for-lock", 2);
     clients(&relay, &home, 3);
     // The shutdown does not wait for it.
     relay.program.signal("TERM");
     assert!(relay.program.exit().success());
-    assert_eq!(relay.program.said("event=reload-refused"), 0);
+    assert_eq!(relay.program.lines("event=reload-refused"), 0);
 }
 
 fn a_held_lock_at_the_start() {
@@ -212,16 +212,16 @@ fn a_held_lock_at_the_start() {
     world.enrol("home", &[]);
     let lock = held_lock(&world);
     let mut relay = Program::start("relay", &mut world.serve(PORTS, &[]));
-    relay.says("event=waiting-for-lock");
+    relay.expect_line("event=waiting-for-lock");
     relay.signal("TERM");
     assert!(!relay.exit().success());
     let mut relay = Program::start("relay", &mut world.serve(PORTS, &[]));
-    relay.says("serve: cannot lock");
+    relay.expect_line("serve: cannot lock");
     assert_eq!(relay.exit().code(), Some(1));
     let relay = Program::start("relay", &mut world.serve(PORTS, &[]));
-    relay.says("event=waiting-for-lock");
+    relay.expect_line("event=waiting-for-lock");
     drop(lock);
-    relay.says(said::READY);
+    relay.expect_line(lines::READY);
 }
 
 fn a_fifo_in_place_of_a_file_blocks_no_command() {
@@ -251,7 +251,7 @@ fn stopped_by_no_fifo(mut relay: Relay, of: &Enrolled, files: &[std::path::PathB
         fs::rename(file, &aside).expect("it exists");
         assert!(run(Command::new("mkfifo").args(["-m", "600"]).arg(file)).status.success());
         relay.program.signal("HUP");
-        relay.program.says_times("event=reload-refused", before + 1);
+        relay.program.expect_lines("event=reload-refused", before + 1);
         clients(&relay, of, 2);
         fs::rename(&aside, file).expect("a FIFO is replaced");
     }
@@ -280,12 +280,12 @@ fn a_relay_runs_with_a_read_only_state_folder() {
     let way = ["unshare", "--mount", "sh", "-c", script, &state_text];
     // With and without the file `lock`, and with a name that the certificate lacks.
     let relay = serves_by(&way, &[], &world, &home);
-    relay.program.says("event=no-status-socket");
-    assert_eq!(relay.program.said("event=certificate reason="), 0);
+    relay.program.expect_line("event=no-status-socket");
+    assert_eq!(relay.program.lines("event=certificate reason="), 0);
     drop(relay);
     fs::remove_file(state.join("lock")).expect("id add made it");
     let relay = serves_by(&way, &["--name", "new.example"], &world, &home);
-    relay.program.says("event=certificate reason=");
+    relay.program.expect_line("event=certificate reason=");
     let mut ticket = Command::new(way[0]);
     ticket.args(&way[1..]).arg(rendezvous().get_program());
     ticket.args(["id", "ticket", "home", "--relay", &relay.url(Below::Tls13), "--out", "-", "--state"]);
@@ -301,7 +301,7 @@ fn a_relay_runs_on_a_file_system_without_locks() {
         let inject = format!("inject=flock:error={error}");
         let way = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "trace=flock", "-e", &inject];
         let relay = serves_by(&way, &["--name", &format!("{error}.example")], &world, &home);
-        relay.program.says("event=no-lock");
+        relay.program.expect_line("event=no-lock");
         drop(relay);
     }
 }
@@ -321,7 +321,7 @@ fn a_file_size_limit_ends_the_log_alone() {
     let at = program.until_in_file(&log, "the listen address", |line| {
         line.contains("tls=no").then(|| listening_at(line)).flatten()
     });
-    program.until_in_file(&log, "that it is up", |line| line.contains(said::READY).then_some(()));
+    program.until_in_file(&log, "that it is up", |line| line.contains(lines::READY).then_some(()));
     let get = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", basic("00000000-0000-4000-8000-000000000000"));
     // Each makes a log line of more than 80 bytes.
     for _ in 0..500 {
@@ -344,7 +344,7 @@ fn a_file_size_limit_ends_the_trace_alone() {
     let way = ["sh", "-c", SMALL_FILES];
     let relay = serves_by(&way, &["--trace", &trace.to_string_lossy()], &world, &home);
     strangers(&relay, 300);
-    relay.program.says("event=trace-ended");
+    relay.program.expect_line("event=trace-ended");
     strangers(&relay, 3);
     let text = fs::read_to_string(&trace).expect("it is text");
     assert!(text.ends_with("# The recording ends: file too large.\n"), "{}", &text[text.len() - 200..]);

@@ -11,7 +11,7 @@ use crate::hidden::page;
 use crate::peers::Peer;
 use crate::program::{PATIENCE, Program, run};
 use crate::wire::{Answer, Below, Wire};
-use crate::world::{Relay, World, basic, listening_at, rendezvous, said};
+use crate::world::{Relay, World, basic, lines, listening_at, rendezvous};
 
 pub(crate) const CASES: &[Case] = &[
     case("it_shows_waiting_connections_and_traffic", &[], it_shows_waiting_connections_and_traffic),
@@ -48,15 +48,15 @@ fn status_until(world: &World, what: &str, is: impl Fn(&str) -> bool) -> String 
 
 fn it_shows_waiting_connections_and_traffic() {
     let (world, relay, home, agent) = World::with_service(page());
-    agent.says_times(said::WAITING, 4);
+    agent.expect_lines(lines::WAITING, 4);
     let answer =
         relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(&home.id)));
     assert_eq!(answer.status(), 200);
     relay.ask("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     let stranger = basic("00000000-0000-4000-8000-000000000000");
     assert_eq!(relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\n{stranger}\r\n")).status(), 404);
-    relay.program.says(said::PAIR_ENDED);
-    agent.says_times(said::WAITING, 5);
+    relay.program.expect_line(lines::PAIR_ENDED);
+    agent.expect_lines(lines::WAITING, 5);
     status_until(&world, "that four wait again", |text| {
         text.contains(r#""waiting":4,"held":0,"pairs":0,"pairs_ended":1"#)
     });
@@ -127,15 +127,15 @@ fn suppressed_refusals_are_counted() {
     for _ in 0..30 {
         assert_eq!(relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\n{stranger}\r\n")).status(), 404);
     }
-    relay.program.says("event=log-lines-left-out count=");
+    relay.program.expect_line("event=log-lines-left-out count=");
     status_until(&world, "all refusals", |text| {
         text.contains(r#""why":"no hidden server waits under this ID","count":30"#)
     });
     relay.program.signal("TERM");
     // The relay's own events are never suppressed.
-    relay.program.says("event=stopping");
+    relay.program.expect_line("event=stopping");
     assert!(relay.program.exit().success());
-    assert!(relay.program.said(said::REFUSED) < 30);
+    assert!(relay.program.lines(lines::REFUSED) < 30);
 }
 
 /// A relay with 64 descriptors.
@@ -147,7 +147,7 @@ fn relay_of_64(world: &World) -> Relay {
         .args(["serve", "--listen", "127.0.0.1:0", "--listen-plain", "127.0.0.1:0", "--state"])
         .arg(world.state());
     let program = Program::start("relay of 64", &mut shell);
-    program.says(said::READY);
+    program.expect_line(lines::READY);
     let at = |tls| {
         program.pick("the listen address", |line| line.contains(tls).then(|| listening_at(line)).flatten())
     };
@@ -161,14 +161,14 @@ fn with_few_descriptors() {
     let home = world.enrol("home", &[]);
     let relay = relay_of_64(&world);
     let agent = world.agent(&relay, &home, Below::Tls13, &["--to", &page().to_string(), "--pool", "2"]);
-    agent.says_times(said::WAITING, 2);
+    agent.expect_lines(lines::WAITING, 2);
     // More than its descriptors: silent connections are closed for others.
     let crowd: Vec<_> =
         (0..100).map(|_| TcpStream::connect(relay.clear).expect("the system's queue has room")).collect();
     relay.program.signal("HUP");
-    relay.program.says("event=reloaded");
+    relay.program.expect_line("event=reloaded");
     world.enrol("second", &[]);
-    relay.program.says("event=ids count=2");
+    relay.program.expect_line("event=ids count=2");
     let full = status(&world, &["--json"]).expect("it answers");
     assert!(full.contains(r#""max":64}"#), "{full}");
     drop(crowd);

@@ -48,9 +48,9 @@ fn limits_are_in_force() {
     assert_eq!(Answer::read(&mut client).text(), page);
     world.set(&["--disable", "--rename", "house"]);
     assert!(is_cut(&mut client), "its pair has ended");
-    agent.says("status=403");
+    agent.expect_line("status=403");
     assert_eq!(relay.ask(get(&home.id)).status(), 403);
-    relay.program.says("id_name=\"house\"");
+    relay.program.expect_line("id_name=\"house\"");
 }
 
 fn a_used_quota() {
@@ -61,7 +61,7 @@ fn a_used_quota() {
     let refused = relay.ask(get(&home.id));
     assert_eq!(refused.status(), 503);
     assert!(refused.text().contains("transfer quota of this month is used up"), "{refused:?}");
-    relay.program.says("event=quota-used");
+    relay.program.expect_line("event=quota-used");
     world.set(&["--quota", "none"]);
     assert_eq!(relay.ask(get(&home.id)).text(), page);
 }
@@ -75,14 +75,14 @@ fn a_deny_file_is_read_again() {
     let mut client = relay.open(Below::Clear);
     world.folder.write("denied", "127.0.0.0/8 # ourselves\n");
     relay.program.signal("HUP");
-    relay.program.says_times("event=reloaded", 1);
+    relay.program.expect_lines("event=reloaded", 1);
     assert!(is_cut(&mut client), "an open connection ends");
     world.folder.write("denied", "127.0.0.1/8\n");
     relay.program.signal("HUP");
-    relay.program.says("denied:1: '127.0.0.1/8' is not a range of addresses");
+    relay.program.expect_line("denied:1: '127.0.0.1/8' is not a range of addresses");
     assert!(is_cut(&mut relay.open(Below::Clear)), "the old list stays");
     world.folder.write("denied", "\n");
     relay.program.signal("HUP");
-    relay.program.says_times("event=reloaded", 2);
+    relay.program.expect_lines("event=reloaded", 2);
     assert_eq!(relay.ask(ASK).status(), 401);
 }

@@ -69,7 +69,7 @@ impl Net {
         command.arg("proxy").args(server.options("proxy.localhost")).args(["--listen", "127.0.0.1:0"]);
         let proxy = Program::start("proxy", command.args(options));
         let via = proxy.pick("its way", |line| line.split_once(" via=").map(|(_, via)| via.to_owned()));
-        proxy.says("event=xmpp-up");
+        proxy.expect_line("event=xmpp-up");
         Self { server, proxy, via }
     }
 
@@ -93,7 +93,7 @@ impl Net {
     /// An accepting end that has connected to the XMPP server.
     fn accept(&self, options: &[&str]) -> End {
         let end = End::start("accept", &mut self.accepting(options));
-        end.program.says("event=xmpp-up");
+        end.program.expect_line("event=xmpp-up");
         end
     }
 
@@ -139,14 +139,14 @@ impl End {
     /// Checks that it fails with this message.
     fn fails(self, why: &str) {
         let Self { mut program, to, .. } = self;
-        program.says(why);
+        program.expect_line(why);
         assert_eq!(program.exit().code(), Some(1));
         drop(to);
     }
 }
 
 /// Sends a word each way, the accepting side first; then each half-closes.
-fn talk(mut open: End, mut accept: End) {
+fn check_both_ways(mut open: End, mut accept: End) {
     accept.send(b"SSH-2.0-x\r\n");
     open.gets(b"SSH-2.0-x\r\n");
     open.send(b"a question");
@@ -173,48 +173,48 @@ fn null() -> ChildStdin {
 fn direct() {
     let net = Net::start();
     let (open, accept) = net.both(&["--listen", "127.0.0.1:0", "--via", &net.via], &[]);
-    talk(open, accept);
-    assert_eq!(net.proxy.said("event=paired"), 0, "the proxy had nothing to do");
+    check_both_ways(open, accept);
+    assert_eq!(net.proxy.lines("event=paired"), 0, "the proxy had nothing to do");
 }
 
 /// Over this server, which has the components of [`Net`].
 pub(crate) fn cross_direct_and_by_proxy(server: XmppServer) {
     let net = Net::beside(server, &[]);
     let (open, accept) = net.both(&["--listen", "127.0.0.1:0", "--via", &net.via], &[]);
-    talk(open, accept);
-    assert_eq!(net.proxy.said("event=paired"), 0, "the proxy had nothing to do");
+    check_both_ways(open, accept);
+    assert_eq!(net.proxy.lines("event=paired"), 0, "the proxy had nothing to do");
     let (open, accept) = net.both(&["--via", &net.via], &[]);
-    talk(open, accept);
-    net.proxy.says("event=paired");
+    check_both_ways(open, accept);
+    net.proxy.expect_line("event=paired");
 }
 
 fn by_proxy() {
     let net = Net::start();
     let (open, accept) = net.both(&["--via", &net.via], &[]);
-    talk(open, accept);
-    net.proxy.says("event=pair-ended");
-    net.proxy.says_exactly("reason=done", 1);
+    check_both_ways(open, accept);
+    net.proxy.expect_line("event=pair-ended");
+    net.proxy.expect_exactly("reason=done", 1);
 }
 
 fn first_unreachable() {
     let net = Net::start();
     let options = ["--listen", "127.0.0.1:0", "--announce", NOWHERE, "--via", &net.via];
     let (open, accept) = net.both(&options, &[]);
-    talk(open, accept);
-    net.proxy.says_exactly("event=paired", 1);
+    check_both_ways(open, accept);
+    net.proxy.expect_exactly("event=paired", 1);
 }
 
 fn a1_with_role_reversal() {
     let net = Net::start();
     let (open, accept) = net.both(&[], &["--listen", "127.0.0.1:0"]);
-    talk(open, accept);
+    check_both_ways(open, accept);
 }
 
 fn a2_with_role_reversal() {
     let net = Net::start();
     let (open, accept) = net.both(&["--listen", "127.0.0.1:0", "--announce", NOWHERE], &["--via", &net.via]);
-    talk(open, accept);
-    net.proxy.says_exactly("event=paired", 1);
+    check_both_ways(open, accept);
+    net.proxy.expect_exactly("event=paired", 1);
 }
 
 /// A NAT: connections through it come from another port.
@@ -239,11 +239,11 @@ fn a4_behind_a_nat() {
     let via = format!("proxy.localhost={}", rewriting_nat(net.proxy_at()));
     let (open, accept) = net.both(&["--via", &via], &[]);
     open.fails("the peer has no socket that matches ours: a NAT may rewrite ports");
-    accept.program.says("event=no-stream");
-    accept.program.says("a NAT may rewrite ports");
-    net.proxy.says_times("reason=\"404: no open socket matches", 2);
+    accept.program.expect_line("event=no-stream");
+    accept.program.expect_line("a NAT may rewrite ports");
+    net.proxy.expect_lines("reason=\"404: no open socket matches", 2);
     // The accepting end survives it.
-    talk(End::start("open", &mut net.open(&["--via", &net.via])), accept);
+    check_both_ways(End::start("open", &mut net.open(&["--via", &net.via])), accept);
 }
 
 fn a5_not_allowed() {
@@ -271,7 +271,7 @@ fn services() {
     let net = Net::start();
     let to = far.address.to_string();
     let accept = Program::start("accept", &mut net.accepting(&["--to", &to]));
-    accept.says("event=xmpp-up");
+    accept.expect_line("event=xmpp-up");
     for _ in 0..2 {
         let service = near.address.to_string();
         let mut open = Program::start("open", &mut net.open(&["--via", &net.via, "--service", &service]));
@@ -323,7 +323,7 @@ fn bulk() {
     let (open, accept) = net.both(&["--via", &net.via], &[]);
     exchange(open, accept, bulk_bytes(), || {});
     let bytes = bulk_bytes();
-    net.proxy.says(&format!("bytes_in={bytes} bytes_out={bytes}"));
+    net.proxy.expect_line(&format!("bytes_in={bytes} bytes_out={bytes}"));
 }
 
 /// `BULK` megabytes, or 16.
@@ -337,13 +337,13 @@ fn server_dies() {
     let Net { server, proxy, .. } = &mut net;
     exchange(open, accept, bulk_bytes(), || {
         server.kill();
-        proxy.says("event=xmpp-down");
+        proxy.expect_line("event=xmpp-down");
         server.start_again();
-        proxy.says_times("event=xmpp-up", 2);
+        proxy.expect_lines("event=xmpp-up", 2);
     });
     // Afterwards it works as before.
     let (open, accept) = net.both(&["--via", &net.via], &[]);
-    talk(open, accept);
+    check_both_ways(open, accept);
 }
 
 fn wrong_secret() {
@@ -354,9 +354,9 @@ fn wrong_secret() {
     command.args(["proxy", "--xmpp", &server.ports.components.to_string(), "--component", "proxy.localhost"]);
     command.arg("--secret-file").arg(secret).args(["--listen", "127.0.0.1:0"]);
     let proxy = Program::start("proxy", &mut command);
-    proxy.says("event=xmpp-down");
-    proxy.says("compare --secret-file with the server's component_secret");
-    assert_eq!(proxy.said("not-it"), 0, "no secret in a log");
+    proxy.expect_line("event=xmpp-down");
+    proxy.expect_line("compare --secret-file with the server's component_secret");
+    assert_eq!(proxy.lines("not-it"), 0, "no secret in a log");
 }
 
 fn sigterm() {
@@ -365,10 +365,10 @@ fn sigterm() {
     open.send(b"x");
     accept.gets(b"x");
     net.proxy.signal("TERM");
-    net.proxy.says("event=stopping");
+    net.proxy.expect_line("event=stopping");
     assert!(TcpStream::connect(net.proxy_at()).is_err(), "nobody new");
-    talk(open, accept);
-    net.proxy.says("event=stopped");
+    check_both_ways(open, accept);
+    net.proxy.expect_line("event=stopped");
     assert_eq!(net.proxy.exit().code(), Some(0));
 }
 
@@ -388,7 +388,7 @@ fn echoed(mut end: End, mut peer: Program) {
     let (back, code) = end.finish();
     assert!(back == bytes, "{} bytes came back", back.len());
     assert_eq!(code, Some(0));
-    peer.says("echoed 300000");
+    peer.expect_line("echoed 300000");
     assert_eq!(peer.exit().code(), Some(0));
 }
 
@@ -397,11 +397,11 @@ fn slixmpp_target() {
     for options in [&["--listen", "127.0.0.1:0"][..], &["--via", &net.via]] {
         // In the mail's samples the claim at a proxy has `side` instead of `sid`.
         let (peer, jid) = slixmpp(&net, "target", 0, &["--side"]);
-        peer.says("online");
+        peer.expect_line("online");
         let open = End::start("open", &mut net.open_to(&jid, options));
         echoed(open, peer);
     }
-    net.proxy.says_exactly("event=paired", 1);
+    net.proxy.expect_exactly("event=paired", 1);
 }
 
 fn slixmpp_initiator() {
@@ -412,7 +412,7 @@ fn slixmpp_initiator() {
         let (peer, _) = slixmpp(&net, "initiator", 1, &options);
         echoed(accept, peer);
     }
-    net.proxy.says_exactly("event=paired", 2);
+    net.proxy.expect_exactly("event=paired", 2);
 }
 
 fn wrong_options() {

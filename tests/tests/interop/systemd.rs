@@ -16,7 +16,7 @@ use crate::hidden::page;
 use crate::peers::Peer;
 use crate::program::{PATIENCE, Program, run};
 use crate::wire::{Answer, Below, Wire};
-use crate::world::{World, basic, rendezvous, said};
+use crate::world::{World, basic, lines, rendezvous};
 
 pub(crate) const CASES: &[Case] = &[
     case("the_relays_unit_is_hardened", &[Peer::SystemdAnalyze], || {
@@ -111,7 +111,7 @@ impl Manager {
     }
 
     /// Awaits a message with this beginning. Messages before it are skipped, except those that must not come.
-    fn hears(&self, start: &str, but_not: &str) -> String {
+    fn expect_message(&self, start: &str, but_not: &str) -> String {
         loop {
             let mut bytes = [0; 4096];
             let len = match self.socket.recv(&mut bytes) {
@@ -137,18 +137,18 @@ fn the_relay_reports_its_state() {
         .arg(world.state())
         .env("WATCHDOG_USEC", "500000");
     let mut relay = manager.start("relay", &mut serve);
-    manager.hears("READY=1", "STOPPING=1");
-    relay.says_exactly("event=listening", 1);
-    assert!(manager.hears("STATUS=", "READY=1").contains("1 IDs, 0 waiting connections"));
-    manager.hears("WATCHDOG=1", "READY=1");
-    manager.hears("WATCHDOG=1", "READY=1");
+    manager.expect_message("READY=1", "STOPPING=1");
+    relay.expect_exactly("event=listening", 1);
+    assert!(manager.expect_message("STATUS=", "READY=1").contains("1 IDs, 0 waiting connections"));
+    manager.expect_message("WATCHDOG=1", "READY=1");
+    manager.expect_message("WATCHDOG=1", "READY=1");
     relay.signal("HUP");
-    let reloading = manager.hears("RELOADING=1\nMONOTONIC_USEC=", "READY=1");
+    let reloading = manager.expect_message("RELOADING=1\nMONOTONIC_USEC=", "READY=1");
     assert!(reloading.rsplit_once('=').is_some_and(|(_, micros)| micros.parse::<u64>().is_ok()));
-    manager.hears("READY=1", "STOPPING=1");
-    relay.says_exactly("event=reloaded", 1);
+    manager.expect_message("READY=1", "STOPPING=1");
+    relay.expect_exactly("event=reloaded", 1);
     relay.signal("TERM");
-    manager.hears("STOPPING=1", "READY=1");
+    manager.expect_message("STOPPING=1", "READY=1");
     assert!(relay.exit().success());
 }
 
@@ -160,11 +160,11 @@ fn the_agent_reports_its_waiting_connections() {
     let mut agent = rendezvous();
     agent.args(["agent", "--to", "127.0.0.1:1", "--pool", "3", "--ticket"]).arg(ticket);
     let mut agent = manager.start("agent", &mut agent);
-    manager.hears("READY=1", "STOPPING=1");
+    manager.expect_message("READY=1", "STOPPING=1");
     let all = format!("STATUS=waiting connections: 3 at {}", relay.url(Below::Tls13));
-    manager.hears(&all, "READY=1");
+    manager.expect_message(&all, "READY=1");
     agent.signal("TERM");
-    manager.hears("STOPPING=1", "READY=1");
+    manager.expect_message("STOPPING=1", "READY=1");
     assert!(agent.exit().success());
 }
 
@@ -173,8 +173,8 @@ fn a_missing_service_manager_is_ignored() {
     let mut serve = rendezvous();
     serve.args(["serve", "--listen", "127.0.0.1:0", "--state"]).arg(world.state());
     let relay = Program::start("relay", serve.env("NOTIFY_SOCKET", "/nowhere/at/all"));
-    relay.says(said::READY);
-    relay.says("event=no-service-manager");
+    relay.expect_line(lines::READY);
+    relay.expect_line("event=no-service-manager");
 }
 
 /// A listener whose descriptor is inherited by programs started from here.
@@ -202,8 +202,8 @@ fn a_restart_refuses_no_client() {
     let ((tls, at_tls), (clear, at_clear)) = (passed_on(), passed_on());
     let start = || Program::start("relay", &mut activated(&world, [&tls, &clear], "tls:plain"));
     let mut first = start();
-    first.says(said::READY);
-    first.says_exactly("event=listening", 2);
+    first.expect_line(lines::READY);
+    first.expect_exactly("event=listening", 2);
     let pin = first.pick("its pin", |line| Some(line.split_once("pin=")?.1.to_owned()));
     first.signal("TERM");
     assert!(first.exit().success());
@@ -232,8 +232,8 @@ fn sockets_for_another_process_are_not_used() {
     let mut serve = rendezvous();
     serve.args(["serve", "--listen", "127.0.0.1:0", "--state"]).arg(world.state());
     let relay = Program::start("relay", serve.env("LISTEN_PID", "1").env("LISTEN_FDS", "7"));
-    relay.says(said::READY);
-    relay.says_exactly("event=listening", 1);
+    relay.expect_line(lines::READY);
+    relay.expect_exactly("event=listening", 1);
 }
 
 /// systemd grants its user access to a credential by an access list, whose mask is shown as the file's group bits.

@@ -8,7 +8,7 @@ use crate::harness::{Case, case};
 use crate::hidden::{page, page_text};
 use crate::program::Program;
 use crate::wire::Below;
-use crate::world::{World, base64, basic, rendezvous, said};
+use crate::world::{World, base64, basic, lines, rendezvous};
 
 pub(crate) const CASES: &[Case] = &[
     case("an_agent_reaches_its_relay_through_a_proxy_that_asks_for_a_password", &[], || {
@@ -95,7 +95,7 @@ fn an_agent_through(ending: Ending) {
         ["--to", &to, "--proxy", &url, "--proxy-password-file", password.to_str().expect("a path of ours")];
     let agent = world.agent(&relay, &home, Below::Tls13, &options);
     assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
-    assert_eq!(agent.said(PASSWORD), 0);
+    assert_eq!(agent.lines(PASSWORD), 0);
 }
 
 fn a_wrong_password() {
@@ -109,8 +109,8 @@ fn a_wrong_password() {
     agent.args(["agent", "--log", "trace", "--to", "127.0.0.1:1", "--proxy", &url, "--ticket"]).arg(&ticket);
     agent.arg("--proxy-password-file").arg(&password);
     let agent = Program::start("agent", &mut agent);
-    agent.says("the proxy does not accept the user name and the password");
-    assert_eq!(agent.said("wrong-password"), 0);
+    agent.expect_line("the proxy does not accept the user name and the password");
+    assert_eq!(agent.lines("wrong-password"), 0);
     let mut open = rendezvous();
     open.args(["agent", "--to", "127.0.0.1:1", "--proxy", "http://alice:visible@127.0.0.1:1", "--ticket"]);
     let open = crate::program::run(open.arg(&ticket));
@@ -139,5 +139,5 @@ fn a_connector_takes_the_proxy() {
     assert!(!refused.status.success() && error.contains("the proxy:"), "{error}");
     let excluded = connect("https_proxy", "http://127.0.0.1:1", "127.0.0.0/8");
     assert!(excluded.status.success(), "{}", String::from_utf8_lossy(&excluded.stderr));
-    agent.says(said::WAITING);
+    agent.expect_line(lines::WAITING);
 }

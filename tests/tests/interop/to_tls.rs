@@ -9,7 +9,7 @@ use crate::hidden::page;
 use crate::peers::{Peer, script};
 use crate::program::{Program, run};
 use crate::wire::{Answer, Below};
-use crate::world::{Enrolled, Relay, World, basic, rendezvous, said, start_agent};
+use crate::world::{Enrolled, Relay, World, basic, lines, rendezvous, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_tls_service_is_trusted_by_its_ca", PEERS, || trusted(Trust::Ca)),
@@ -109,7 +109,7 @@ fn trusted(trust: Trust) {
     let text = relay.ask(get(&home.id)).text();
     // The server name in the handshake is that of `--to`; the Host field is the client's.
     assert!(text.starts_with("localhost outside.example 0 "), "{text}");
-    agent.says_exactly("event=insecure", usize::from(trust == Trust::Insecure));
+    agent.expect_exactly("event=insecure", usize::from(trust == Trust::Insecure));
     let check = service.check(&relay, &home, &options);
     let lines = String::from_utf8_lossy(&check.stdout).into_owned();
     assert!(check.status.success() && lines.contains("\nservice-tls  ok      "), "{lines}");
@@ -129,7 +129,7 @@ fn untrusted() {
         let answer = relay.ask(get(&home.id));
         assert_eq!(answer.status(), 502, "{options:?}");
         agent.pick("the reason", |line| {
-            (line.contains(said::UNREACHABLE) && line.contains("certificate")).then_some(())
+            (line.contains(lines::UNREACHABLE) && line.contains("certificate")).then_some(())
         });
         agent.kill();
         let check = service.check(&relay, &home, &options);
@@ -176,7 +176,7 @@ fn no_tls() {
     let ticket = world.ticket(&relay, &home, Below::Tls13);
     let to = format!("https://{}", page());
     let agent = start_agent(&ticket, &["--to", &to, "--to-insecure"]);
-    agent.says(said::WAITING);
+    agent.expect_line(lines::WAITING);
     assert_eq!(relay.ask(get(&home.id)).status(), 502);
-    agent.says(said::UNREACHABLE);
+    agent.expect_line(lines::UNREACHABLE);
 }

@@ -14,7 +14,7 @@ use crate::harness::{Case, case};
 use crate::hidden::{Raw, page, page_text, read_head};
 use crate::program::{Program, run};
 use crate::wire::{Answer, Below};
-use crate::world::{World, basic, rendezvous, said, start_agent};
+use crate::world::{World, basic, lines, rendezvous, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
     case("the_trace_of_a_busy_agent_replays", &[], the_trace_of_a_busy_agent_replays),
@@ -69,9 +69,9 @@ fn the_trace_of_an_agent_with_direct_connections_replays() {
         connect.args(["connect", &url, &home.id, "--pin", &relay.pin]).args(options);
         greets(&stream, &mut connect);
     }
-    agent.says_times("event=pair-ended", 4);
-    agent.says_exactly("event=direct ", 3);
-    agent.says_exactly("event=relayed ", 1);
+    agent.expect_lines("event=pair-ended", 4);
+    agent.expect_exactly("event=direct ", 3);
+    agent.expect_exactly("event=relayed ", 1);
     let text = recorded(agent, &trace);
     assert!(!text.contains("SSH-2.0"), "{text}");
 }
@@ -96,7 +96,7 @@ fn the_trace_of_a_busy_agent_replays() {
     ]
     .concat();
     let agent = world.agent(&relay, &home, Below::Tls13, &options);
-    agent.says(said::UNREACHABLE);
+    agent.expect_line(lines::UNREACHABLE);
 
     let get = format!("GET /x HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(&home.id));
     assert_eq!(relay.ask(&get).text(), page_text("GET", "/x", b""));
@@ -115,7 +115,7 @@ fn the_trace_of_a_busy_agent_replays() {
     assert_eq!(client.rest(), b"from the service");
 
     relay.program.kill();
-    agent.says(said::RELAY_LOST);
+    agent.expect_line(lines::RELAY_LOST);
     let relay = world.relay_again(&relay, &["--wait", "30"]);
     assert_eq!(relay.ask(&get).text(), page_text("GET", "/x", b""));
 
@@ -176,7 +176,7 @@ fn the_trace_of_an_agent_contains_no_secret() {
     let mut taken = relay.accept();
     forbidden.extend(shown_by(&mut taken));
     taken.write_all(OK.as_bytes()).expect("the agent reads");
-    agent.says(said::WAITING);
+    agent.expect_line(lines::WAITING);
     let ([_, cookie], [_, key, bearer, body]) = (COOKIES, KEYS);
     let request = format!(
         "POST /inbox?key={key} HTTP/1.1\r\nHost: h\r\nCookie: session={cookie}\r\n\

@@ -13,7 +13,7 @@ use crate::program::{Program, run};
 use crate::wire::{Answer, Below, Wire};
 
 /// Awaited parts of log lines.
-pub(crate) mod said {
+pub(crate) mod lines {
     /// Relay and agent: a connection waits for a client.
     pub(crate) const WAITING: &str = "event=waiting ";
     /// Relay: a waiting connection has ended.
@@ -187,7 +187,7 @@ impl World {
 
     /// Awaits that a relay has started.
     pub(crate) fn ready(program: Program) -> Relay {
-        program.says(said::READY);
+        program.expect_line(lines::READY);
         let tls = program.pick("the listen address", |line| address_of(line, true));
         let clear = program.pick("where it listens in clear", |line| address_of(line, false));
         let pin = program.pick("its pin", |line| {
@@ -245,7 +245,7 @@ impl World {
     pub(crate) fn agent(&self, relay: &Relay, of: &Enrolled, below: Below, options: &[&str]) -> Program {
         let ticket = self.ticket(relay, of, below);
         let agent = start_agent(&ticket, options);
-        agent.says(said::WAITING);
+        agent.expect_line(lines::WAITING);
         agent
     }
 
@@ -314,6 +314,6 @@ fn address_of(line: &str, tls: bool) -> Option<SocketAddr> {
 
 /// The address in a line about a listener.
 pub(crate) fn listening_at(line: &str) -> Option<SocketAddr> {
-    let line = line.contains(said::LISTENING).then_some(line)?;
+    let line = line.contains(lines::LISTENING).then_some(line)?;
     line.split([' ', '=']).find_map(|word| word.parse().ok())
 }

@@ -127,7 +127,7 @@ fn trailing_bytes_at_an_agent_act_as_if_they_came_later() {
             let mut apart = replayer.apply(&step.event, step.now).expect("it can happen");
             let mut shell = Shell::default();
             shell.look(&apart);
-            if !shell.is_deaf(on) {
+            if !shell.ignores_input(on) {
                 let more = offer(&mut replayer, &bytes[took(&apart)..]);
                 apart.extend(more);
             }

@@ -40,7 +40,7 @@ fn cut(trace: &Trace) -> Result<(), String> {
                         all.extend(actions);
                         break;
                     }
-                    if shell.is_deaf(on) {
+                    if shell.ignores_input(on) {
                         break;
                     }
                     let event = Input::In { on, bytes: Bytes::literal(&bytes[used..end]) };
@@ -91,7 +91,7 @@ impl Shell {
         Ok(if again.is_some() { again.into_iter().collect() } else { (first..=bytes.len()).collect() })
     }
 
-    pub(crate) fn is_deaf(&self, on: ConnId) -> bool {
+    pub(crate) fn ignores_input(&self, on: ConnId) -> bool {
         self.deaf.get(&format!("{}.{}", on.index, on.generation)).copied().unwrap_or(false)
     }
 

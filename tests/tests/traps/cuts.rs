@@ -34,7 +34,7 @@ struct Eager {
     pieces: Vec<Vec<u8>>,
     ep: Option<Ep>,
     next: Time,
-    heard: Vec<u8>,
+    received: Vec<u8>,
     ended: bool,
 }
 
@@ -51,11 +51,11 @@ impl Actor for Eager {
             let piece = self.pieces.remove(0);
             assert_eq!(world.send(ep, &piece).expect("there is room"), piece.len());
             self.next = world.now() + Span::from_millis(100);
-            world.nap(who, self.next);
+            world.sleep_until(who, self.next);
         }
         let mut buffer = [0; 1_000];
         while let Ok(n) = world.recv(ep, &mut buffer) {
-            self.heard.extend_from_slice(&buffer[..n]);
+            self.received.extend_from_slice(&buffer[..n]);
             if n == 0 {
                 self.ended = true;
                 return world.close(ep);
@@ -91,16 +91,16 @@ fn bytes_after_a_connect_are_judged_by_how_they_are_cut() {
         let (front, back) = bytes.split_at(cut);
         let mut pieces = vec![front.to_vec()];
         pieces.extend((!back.is_empty()).then(|| back.to_vec()));
-        let eager = Eager { pieces, ep: None, next: run.now(), heard: Vec::new(), ended: false };
+        let eager = Eager { pieces, ep: None, next: run.now(), received: Vec::new(), ended: false };
         let eager = Rc::new(RefCell::new(eager));
         run.add(Rc::clone(&eager), None);
         let until = in_seconds(&run, 3);
         assert!(run.until_or(until, |_| eager.borrow().ended), "cut at {cut}: it goes on");
-        let heard = String::from_utf8_lossy(&eager.borrow().heard).into_owned();
+        let received = String::from_utf8_lossy(&eager.borrow().received).into_owned();
         if cut == head {
-            assert_eq!(heard, "HTTP/1.1 200 OK\r\n\r\n", "cut at {cut}");
+            assert_eq!(received, "HTTP/1.1 200 OK\r\n\r\n", "cut at {cut}");
         } else {
-            assert!(heard.starts_with("HTTP/1.1 409 "), "cut at {cut}: {heard}");
+            assert!(received.starts_with("HTTP/1.1 409 "), "cut at {cut}: {received}");
         }
     }
     finish(run);

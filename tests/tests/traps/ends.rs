@@ -16,7 +16,7 @@ fn bytes_before_a_hang_up_are_read() {
         let mut run = scene(seed, CALM, 50_000, Ending::Close, None);
         let client = client(&mut run, Behaviour::plain(20), None);
         run.wait(Span::from_secs(60));
-        assert_eq!(client.borrow().heard_end(), Some(End::Clean), "seed {seed}");
+        assert_eq!(client.borrow().peer_end(), Some(End::Clean), "seed {seed}");
         let answer = &run.ledger.flows()[1];
         assert!(answer.done && answer.received == answer.sent, "seed {seed}");
         finish(run);
@@ -33,7 +33,7 @@ fn bytes_before_a_reset_arrive_and_the_reset_is_not_a_clean_end() {
         run.wait(Span::from_secs(60));
         // Before the first byte of an answer the client gets the relay's own 502, which ends cleanly.
         if client.borrow().met {
-            assert_eq!(client.borrow().heard_end(), Some(End::Reset), "seed {seed}");
+            assert_eq!(client.borrow().peer_end(), Some(End::Reset), "seed {seed}");
         }
         bytes += run.ledger.flows().get(1).map_or(0, |answer| answer.received);
         finish(run);
@@ -78,7 +78,7 @@ fn cut_answer(seed: u64, read_rest: Span) -> (Option<(u64, u64)>, Span) {
     let outlived = run.now().since(cut_at);
     // Before the first byte of an answer the client gets the relay's own 502.
     let answer = client.borrow().met.then(|| {
-        assert_eq!(client.borrow().heard_end(), Some(End::Reset), "seed {seed}");
+        assert_eq!(client.borrow().peer_end(), Some(End::Reset), "seed {seed}");
         // The request may have been handed over again before. The last answer is the one that arrived.
         let answer = run.ledger.flows().last().expect("there is an answer");
         (answer.received + HEAD, ended(&run).expect("the pair has ended"))

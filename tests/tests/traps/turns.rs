@@ -48,7 +48,7 @@ fn buffered_tls_records_count_as_readiness() {
         let slow = Behaviour { read_most: 700, read_rest: Span::from_millis(1), ..Behaviour::plain(300_000) };
         let client = client(&mut run, slow, Some(&secured));
         assert!(run.until_or(until, |_| client.borrow().is_done()), "seed {seed}: it never ended");
-        assert_eq!(client.borrow().heard_end(), Some(End::Clean), "seed {seed}");
+        assert_eq!(client.borrow().peer_end(), Some(End::Clean), "seed {seed}");
         finish(run);
     }
 }
@@ -76,11 +76,11 @@ fn time_beside(seed: u64, others: u32, slow: Behaviour) -> Span {
 /// A slow reader stops its own sender: twenty of them delay no other client.
 #[test]
 fn slow_readers_delay_no_others() {
-    let deaf = Behaviour { read_most: 0, patience: Span::from_secs(3), ..Behaviour::plain(10) };
-    let slow = Behaviour { read_most: 10, read_rest: Span(2_000), ..deaf };
+    let silent_reader = Behaviour { read_most: 0, patience: Span::from_secs(3), ..Behaviour::plain(10) };
+    let slow = Behaviour { read_most: 10, read_rest: Span(2_000), ..silent_reader };
     for seed in 0..3 {
-        let alone = time_beside(seed, 0, deaf);
-        for behaviour in [deaf, slow] {
+        let alone = time_beside(seed, 0, silent_reader);
+        for behaviour in [silent_reader, slow] {
             let beside = time_beside(seed, 8, behaviour);
             assert!(beside.0 <= alone.0 + alone.0 / 20, "seed {seed}: {beside:?} instead of {alone:?}");
         }
@@ -112,7 +112,7 @@ fn room_in_a_destination_resumes_its_source() {
         let client = client(&mut run, slow, None);
         let until = in_seconds(&run, 110);
         assert!(run.until_or(until, |_| client.borrow().is_done()), "seed {seed}: it never ended");
-        assert_eq!(client.borrow().heard_end(), Some(End::Clean), "seed {seed}");
+        assert_eq!(client.borrow().peer_end(), Some(End::Clean), "seed {seed}");
         finish(run);
     }
 }

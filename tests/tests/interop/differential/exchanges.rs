@@ -88,24 +88,24 @@ impl Draw {
 
 /// Up to five exchanges. Most are plain, because the first unusual one usually ends the comparison.
 fn generate(draw: &mut Draw) -> Talk {
-    let mut talk = Talk::default();
+    let mut exchange = Talk::default();
     for _ in 0..=draw.below(5) {
         for (side, texts, plain) in [(0, REQUESTS, 9), (1, RESPONSES, 9)] {
             let from = if draw.below(3) > 0 { plain } else { texts.len() };
             // One byte for each character.
-            talk[side].extend(
+            exchange[side].extend(
                 texts[draw.below(from)].chars().map(|it| u8::try_from(u32::from(it)).expect("a byte")),
             );
         }
     }
-    talk
+    exchange
 }
 
 /// Applies up to three mutations to a conversation.
-fn mutate(talk: &mut Talk, draw: &mut Draw) {
+fn mutate(exchange: &mut Talk, draw: &mut Draw) {
     const BYTES: &[u8] = b"\r\n\r\n\t :,;\0\x7f\xe90123afHGx=\"";
     for _ in 0..=draw.below(3) {
-        let side = &mut talk[draw.below(2)];
+        let side = &mut exchange[draw.below(2)];
         let at = draw.below(side.len() + 1);
         match draw.below(4) {
             0 => side.insert(at, BYTES[draw.below(BYTES.len())]),
@@ -128,9 +128,9 @@ pub(super) fn h11_follows_generated_exchanges_as_we_do() {
 pub(super) fn h11_follows_mutated_exchanges_as_we_do() {
     let mutant = |seed| {
         let mut draw = Draw::new(seed);
-        let mut talk = generate(&mut draw);
-        mutate(&mut talk, &mut draw);
-        talk
+        let mut exchange = generate(&mut draw);
+        mutate(&mut exchange, &mut draw);
+        exchange
     };
     let talks: Vec<_> = (10_000..22_000).map(mutant).collect();
     println!("{:?}", compare(&talks));
@@ -151,17 +151,17 @@ fn compare(talks: &[Talk]) -> BTreeMap<&'static str, u32> {
     let theirs = h11(talks);
     let mut seen = BTreeMap::new();
     let mut unlisted = String::new();
-    for (talk, theirs) in talks.iter().zip(theirs) {
-        let ours = ours(talk);
+    for (exchange, theirs) in talks.iter().zip(theirs) {
+        let ours = ours(exchange);
         for side in 0..2 {
-            match class(&talk[side], &ours[side], &theirs[side], side == 0) {
+            match class(&exchange[side], &ours[side], &theirs[side], side == 0) {
                 Some(classes) => {
                     for (class, count) in classes {
                         *seen.entry(class).or_insert(0) += count;
                     }
                 }
                 None => {
-                    let [sent, answered] = talk.each_ref().map(|it| it.escape_ascii().to_string());
+                    let [sent, answered] = exchange.each_ref().map(|it| it.escape_ascii().to_string());
                     let (ours, theirs) = (&ours[side], &theirs[side]);
                     let _ =
                         writeln!(unlisted, "{sent}\n  {answered}\n  ours:   {ours:?}\n  theirs: {theirs:?}");
@@ -212,10 +212,10 @@ fn class(bytes: &[u8], ours: &Side, theirs: &Side, is_client: bool) -> Option<Ve
     Some(classes)
 }
 
-fn ours(talk: &Talk) -> [Side; 2] {
+fn ours(exchange: &Talk) -> [Side; 2] {
     let mut exchanges = Exchanges::new(Limits::default(), Mode::Strict);
-    exchanges.deliver(From::Client, &talk[0], Pieces::Whole);
-    exchanges.deliver(From::Hidden, &talk[1], Pieces::Whole);
+    exchanges.deliver(From::Client, &exchange[0], Pieces::Whole);
+    exchanges.deliver(From::Hidden, &exchange[1], Pieces::Whole);
     [From::Client, From::Hidden].map(|from| side(&exchanges.found(from)))
 }
 

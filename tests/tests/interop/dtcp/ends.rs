@@ -38,9 +38,9 @@ impl End {
     }
 
     /// Sends this and ends; reads to the end.
-    pub(crate) fn talk(self, said: Vec<u8>) -> thread::JoinHandle<(Program, Vec<u8>)> {
+    pub(crate) fn exchange(self, lines: Vec<u8>) -> thread::JoinHandle<(Program, Vec<u8>)> {
         let Self { program, mut to, mut from } = self;
-        let writer = thread::spawn(move || to.write_all(&said).expect("can write"));
+        let writer = thread::spawn(move || to.write_all(&lines).expect("can write"));
         thread::spawn(move || {
             let mut heard = Vec::new();
             from.read_to_end(&mut heard).expect("its output ends");
@@ -52,7 +52,7 @@ impl End {
     /// Checks that it fails with this reason in its last line.
     pub(crate) fn fails(mut self, why: &str) {
         assert_eq!(self.program.exit().code(), Some(1));
-        self.program.says(why);
+        self.program.expect_line(why);
     }
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn accept_from(server: &XmppServer, options: &[&str]) -> Command {
 
 pub(crate) fn accept(server: &XmppServer, options: &[&str]) -> End {
     let end = End::start("accept", &mut accept_from(server, options));
-    end.program.says(UP);
+    end.program.expect_line(UP);
     end
 }
 
@@ -94,21 +94,21 @@ pub(crate) fn peer(server: &XmppServer, role: &str, jid: &str, options: &[&str])
         peer.args(["--server", &server.ports.clients.to_string(), "--password", "alicepw"]);
     }
     let end = End::start("peer", peer.args(options));
-    end.program.says("ready ");
+    end.program.expect_line("ready ");
     end
 }
 
 /// Both send many bytes at once, receive the other's, and end successfully.
 pub(crate) fn exchange(one: End, other: End, bytes: usize) {
     for end in [&one, &other] {
-        end.program.says("established");
+        end.program.expect_line("established");
     }
-    let said = [noise(1, bytes), noise(2, bytes + 1)];
-    let [one, other] = [one.talk(said[0].clone()), other.talk(said[1].clone())];
+    let lines = [noise(1, bytes), noise(2, bytes + 1)];
+    let [one, other] = [one.exchange(lines[0].clone()), other.exchange(lines[1].clone())];
     let (mut one, heard) = one.join().expect("it talks");
-    assert!(heard == said[1], "what was said arrives as it was: {} bytes", heard.len());
+    assert!(heard == lines[1], "what was said arrives as it was: {} bytes", heard.len());
     let (mut other, heard) = other.join().expect("it talks");
-    assert!(heard == said[0], "what was said arrives as it was: {} bytes", heard.len());
+    assert!(heard == lines[0], "what was said arrives as it was: {} bytes", heard.len());
     for end in [&mut one, &mut other] {
         assert!(end.exit().success(), "it ended in order");
     }

@@ -40,13 +40,13 @@ pub(crate) struct Traffic {
     sent: u64,
     received: u64,
     ended: bool,
-    heard_end: bool,
+    on_end: bool,
 }
 
 impl Traffic {
     pub(crate) fn new(pair: u64, side: usize) -> Self {
         let begun = Instant::now();
-        Self { pair, side, begun, sent: 0, received: 0, ended: false, heard_end: false }
+        Self { pair, side, begun, sent: 0, received: 0, ended: false, on_end: false }
     }
 }
 
@@ -59,7 +59,7 @@ pub(crate) enum Fate {
 }
 
 /// A connection.
-pub(crate) struct Party {
+pub(crate) struct Client {
     pub(crate) conn: Conn,
     pub(crate) role: Role,
     /// The identity that it serves or requests; `None` for a connection from a real agent.
@@ -96,7 +96,7 @@ impl Common {
     }
 }
 
-impl Party {
+impl Client {
     /// Makes as much progress as possible: receives everything, sends everything for which there is room.
     pub(crate) fn turn(&mut self, common: &mut Common, scratch: &mut [u8]) -> Fate {
         if let Err(error) = self.conn.flush() {
@@ -112,8 +112,8 @@ impl Party {
 
     /// It cannot be written to any more. Bytes before that can still be read; an EOF after it does not count.
     fn cut_off(&mut self, error: &io::Error, common: &mut Common, scratch: &mut [u8]) -> Fate {
-        while let Ok(bytes @ 1..) = self.conn.hear(scratch) {
-            if let Err(why) = self.heard(&scratch[..bytes], common) {
+        while let Ok(bytes @ 1..) = self.conn.receive(scratch) {
+            if let Err(why) = self.on_bytes(&scratch[..bytes], common) {
                 common.ledger.fault(&why);
             }
         }
@@ -123,10 +123,10 @@ impl Party {
     /// Receives everything that is there.
     fn listen(&mut self, common: &mut Common, scratch: &mut [u8]) -> Fate {
         loop {
-            match self.conn.hear(scratch) {
-                Ok(0) => return self.heard_end(common),
+            match self.conn.receive(scratch) {
+                Ok(0) => return self.on_end(common),
                 Ok(bytes) => {
-                    if let Err(why) = self.heard(&scratch[..bytes], common) {
+                    if let Err(why) = self.on_bytes(&scratch[..bytes], common) {
                         common.ledger.fault(&why);
                         return Fate::Resets;
                     }
@@ -138,7 +138,7 @@ impl Party {
     }
 
     /// Processes bytes. Unexpected ones are an error.
-    fn heard(&mut self, bytes: &[u8], common: &mut Common) -> Result<(), String> {
+    fn on_bytes(&mut self, bytes: &[u8], common: &mut Common) -> Result<(), String> {
         match &mut self.role {
             Role::Asking { answer } => {
                 answer.extend_from_slice(bytes);
@@ -148,11 +148,11 @@ impl Party {
                 }
                 let behind = answer.split_off(end);
                 self.role = Role::Waiting;
-                if behind.is_empty() { Ok(()) } else { self.heard(&behind, common) }
+                if behind.is_empty() { Ok(()) } else { self.on_bytes(&behind, common) }
             }
             Role::Waiting => {
                 self.role = Role::Hearing { head: Vec::new() };
-                self.heard(bytes, common)
+                self.on_bytes(bytes, common)
             }
             Role::Hearing { head } => {
                 head.extend_from_slice(bytes);
@@ -176,7 +176,7 @@ impl Party {
                 self.role = Role::Moving(Traffic::new(pair, HIDDEN));
                 // The next write reports a failure.
                 let _ = self.conn.emit(SWITCHING);
-                if behind.is_empty() { Ok(()) } else { self.heard(&behind, common) }
+                if behind.is_empty() { Ok(()) } else { self.on_bytes(&behind, common) }
             }
             Role::Calling { traffic, answer } => {
                 answer.extend_from_slice(bytes);
@@ -190,14 +190,14 @@ impl Party {
                 }
                 let behind = answer.split_off(end);
                 self.role = Role::Moving(*traffic);
-                if behind.is_empty() { Ok(()) } else { self.heard(&behind, common) }
+                if behind.is_empty() { Ok(()) } else { self.on_bytes(&behind, common) }
             }
-            Role::Moving(traffic) => traffic.heard(bytes, common),
+            Role::Moving(traffic) => traffic.on_bytes(bytes, common),
         }
     }
 
     /// The other side ended cleanly.
-    fn heard_end(&mut self, common: &mut Common) -> Fate {
+    fn on_end(&mut self, common: &mut Common) -> Fate {
         match &mut self.role {
             // A killed agent got only as far as the local service.
             Role::Hearing { .. } if self.identity.is_none() => Fate::Closes,
@@ -211,9 +211,9 @@ impl Party {
             }
             Role::Moving(traffic) if common.ledger.plan(traffic.pair).is_none() => Fate::Closes,
             Role::Moving(traffic) => {
-                if !traffic.heard_end {
-                    traffic.heard_end = true;
-                    common.ledger.heard_end(traffic.pair, traffic.side, traffic.received);
+                if !traffic.on_end {
+                    traffic.on_end = true;
+                    common.ledger.on_end(traffic.pair, traffic.side, traffic.received);
                 }
                 if traffic.ended { Fate::Closes } else { Fate::Stays }
             }
@@ -263,7 +263,7 @@ impl Party {
 }
 
 impl Traffic {
-    fn heard(&mut self, bytes: &[u8], common: &mut Common) -> Result<(), String> {
+    fn on_bytes(&mut self, bytes: &[u8], common: &mut Common) -> Result<(), String> {
         if common.ledger.plan(self.pair).is_none() {
             return Ok(());
         }
@@ -322,7 +322,7 @@ impl Traffic {
             conn.end()?;
         }
         // Closing now would lose what the socket has not accepted yet; the other side's end comes after ours.
-        Ok(if self.heard_end && conn.is_shut() { Fate::Closes } else { Fate::Stays })
+        Ok(if self.on_end && conn.is_shut() { Fate::Closes } else { Fate::Stays })
     }
 }
 
@@ -343,9 +343,9 @@ fn pair_of(head: &[u8]) -> Result<u64, String> {
 }
 
 /// A client of a pair, after its head was sent.
-pub(crate) fn client(mut conn: Conn, pair: u64, common: &Common) -> io::Result<Party> {
+pub(crate) fn client(mut conn: Conn, pair: u64, common: &Common) -> io::Result<Client> {
     let plan = common.ledger.plan(pair).ok_or(ErrorKind::NotFound)?;
     conn.emit(common.head(pair, true).ok_or(ErrorKind::NotFound)?.as_bytes())?;
     let role = Role::Calling { traffic: Traffic::new(pair, CLIENT), answer: Vec::new() };
-    Ok(Party { conn, role, identity: Some(plan.identity) })
+    Ok(Client { conn, role, identity: Some(plan.identity) })
 }

@@ -12,10 +12,10 @@ use rustls::ClientConfig;
 use tests::rng::Rng;
 
 use crate::Failure;
+use crate::client::{self, Client, Common, Fate, Role};
 use crate::conn::{self, Conn};
 use crate::ground::{self, Agent, Folder, Relay};
 use crate::ledger::{ByteLedger, CLIENT, HIDDEN, Plan};
-use crate::party::{self, Common, Fate, Party, Role};
 
 /// Identities whose waiting connections belong to the load itself.
 const OWN: usize = 48;
@@ -33,9 +33,9 @@ const TICK: Duration = Duration::from_millis(10);
 const SERVICE: Token = Token(usize::MAX);
 
 /// All connections, and the programs that run.
-pub(crate) struct Crowd {
+pub(crate) struct Clients {
     poll: Poll,
-    parties: Vec<Option<Party>>,
+    parties: Vec<Option<Client>>,
     free: Vec<usize>,
     /// The paced connections.
     paced: Vec<usize>,
@@ -63,7 +63,7 @@ pub(crate) struct Counts {
     of: [usize; OWN],
 }
 
-impl Crowd {
+impl Clients {
     pub(crate) fn new(binary: &Path, seed: u64) -> Result<Self, Failure> {
         let folder = Folder::new()?;
         let identities = ground::enrol(&folder, OWN + STEADY + MORTAL)?;
@@ -103,14 +103,14 @@ impl Crowd {
 
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts { connections: 0, waiting: 0, asking: 0, of: [0; OWN] };
-        for party in self.parties.iter().flatten() {
+        for client in self.parties.iter().flatten() {
             // A connection from an agent is not one of the relay's.
-            counts.connections += u64::from(party.identity.is_some());
-            let waits = matches!(party.role, Role::Waiting);
-            let asks = matches!(party.role, Role::Asking { .. });
+            counts.connections += u64::from(client.identity.is_some());
+            let waits = matches!(client.role, Role::Waiting);
+            let asks = matches!(client.role, Role::Asking { .. });
             counts.waiting += usize::from(waits);
             counts.asking += usize::from(asks);
-            if let Some(identity) = party.identity.filter(|_| waits || asks) {
+            if let Some(identity) = client.identity.filter(|_| waits || asks) {
                 counts.of[identity] += 1;
             }
         }
@@ -137,16 +137,16 @@ impl Crowd {
 
     fn serve(&mut self, at: usize) {
         // An event of a closed connection may find no connection, or another one, which tolerates it.
-        let Some(party) = self.parties.get_mut(at).and_then(Option::as_mut) else { return };
-        match party.turn(&mut self.common, &mut self.scratch) {
+        let Some(client) = self.parties.get_mut(at).and_then(Option::as_mut) else { return };
+        match client.turn(&mut self.common, &mut self.scratch) {
             Fate::Stays => {
-                let is_paced = |it: &Party| match &it.role {
+                let is_paced = |it: &Client| match &it.role {
                     Role::Moving(traffic) => {
                         self.common.ledger.plan(traffic.pair).is_some_and(|plan| plan.pace.is_some())
                     }
                     _ => false,
                 };
-                if is_paced(party) && !self.paced.contains(&at) {
+                if is_paced(client) && !self.paced.contains(&at) {
                     self.paced.push(at);
                 }
             }
@@ -155,21 +155,21 @@ impl Crowd {
     }
 
     fn remove(&mut self, at: usize, fate: Fate) {
-        let Some(party) = self.parties[at].take() else { return };
+        let Some(client) = self.parties[at].take() else { return };
         self.free.push(at);
-        party.over(&mut self.common);
+        client.over(&mut self.common);
         if fate == Fate::Resets {
-            party.conn.reset();
+            client.conn.reset();
         }
     }
 
-    fn add(&mut self, mut party: Party) -> Result<(), Failure> {
+    fn add(&mut self, mut client: Client) -> Result<(), Failure> {
         let at = self.free.pop().unwrap_or_else(|| {
             self.parties.push(None);
             self.parties.len() - 1
         });
-        party.conn.register(self.poll.registry(), Token(at))?;
-        self.parties[at] = Some(party);
+        client.conn.register(self.poll.registry(), Token(at))?;
+        self.parties[at] = Some(client);
         Ok(())
     }
 
@@ -178,7 +178,7 @@ impl Crowd {
             match self.service.accept() {
                 Ok((socket, _)) => {
                     let role = Role::Hearing { head: Vec::new() };
-                    self.add(Party { conn: Conn::accepted(socket), role, identity: None })?;
+                    self.add(Client { conn: Conn::accepted(socket), role, identity: None })?;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 // The agent was killed in between.
@@ -209,7 +209,7 @@ impl Crowd {
             counts.of[identity] += 1;
             let mut conn = self.connect()?;
             conn.emit(self.common.identities[identity].connect()?.as_bytes())?;
-            self.add(Party { conn, role: Role::Asking { answer: Vec::new() }, identity: Some(identity) })?;
+            self.add(Client { conn, role: Role::Asking { answer: Vec::new() }, identity: Some(identity) })?;
         }
         Ok(counts)
     }
@@ -217,10 +217,10 @@ impl Crowd {
     /// Ends one waiting connection, cleanly or not.
     pub(crate) fn one_leaves(&mut self) {
         let start = self.rng.below(self.parties.len() as u64) as usize;
-        let waits = |at: &usize| matches!(&self.parties[*at], Some(Party { role: Role::Waiting, .. }));
+        let waits = |at: &usize| matches!(&self.parties[*at], Some(Client { role: Role::Waiting, .. }));
         let Some(at) = (start..self.parties.len()).find(waits) else { return };
         let fate = if self.rng.below(2) == 0 { Fate::Closes } else { Fate::Resets };
-        if let Some(identity) = self.parties[at].as_ref().and_then(|party| party.identity) {
+        if let Some(identity) = self.parties[at].as_ref().and_then(|client| client.identity) {
             self.common.ledger.left(identity);
         }
         self.remove(at, fate);
@@ -230,7 +230,7 @@ impl Crowd {
     pub(crate) fn call(&mut self, plan: Plan) -> Result<(), Failure> {
         let pair = self.common.ledger.open(plan);
         let conn = self.connect()?;
-        self.add(party::client(conn, pair, &self.common)?)
+        self.add(client::client(conn, pair, &self.common)?)
     }
 
     /// Starts the pairs that last, with hidden servers that are never killed.

@@ -39,7 +39,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 }
 
 /// A client that sends a message and a hidden server that returns it.
-pub(crate) struct Talk {
+pub(crate) struct Exchange {
     client: End,
     hidden: End,
     asked: Option<Instant>,
@@ -50,7 +50,7 @@ pub(crate) struct Talk {
     pub(crate) times: Vec<Duration>,
 }
 
-impl Talk {
+impl Exchange {
     pub(crate) fn new(pair: Pair) -> Result<Self, Failure> {
         let Pair { client, hidden } = pair;
         client.socket.set_nonblocking(true)?;
@@ -84,12 +84,12 @@ impl Talk {
             return Ok(false);
         };
         if self.at_hidden < MESSAGE.len() {
-            self.at_hidden += hear(&mut self.hidden)?;
+            self.at_hidden += receive(&mut self.hidden)?;
             if self.at_hidden == MESSAGE.len() {
                 self.hidden.write_all(&MESSAGE)?;
             }
         }
-        self.at_client += hear(&mut self.client)?;
+        self.at_client += receive(&mut self.client)?;
         if self.at_client < MESSAGE.len() {
             return Ok(false);
         }
@@ -107,7 +107,7 @@ impl Talk {
 }
 
 /// Receives what is there, up to a message.
-fn hear(end: &mut End) -> Result<usize, Failure> {
+fn receive(end: &mut End) -> Result<usize, Failure> {
     let mut message = MESSAGE;
     match end.read(&mut message) {
         Ok(0) => Err("an end in the middle of a conversation".into()),
@@ -122,16 +122,16 @@ fn round_trips(field: &mut Field, args: &Args, report: &mut Report) -> Result<()
     let (relays, ground) = field.cast(|kind| kind.carries(Transport::TLS_TLS))?;
     for _ in 0..args.rounds {
         for relay in &relays {
-            let mut talks = [Talk::new(Pair::open(relay, ground, Transport::TLS_TLS)?)?];
-            let mut table = Table::new(&talks)?;
+            let mut exchanges = [Exchange::new(Pair::open(relay, ground, Transport::TLS_TLS)?)?];
+            let mut table = Table::new(&exchanges)?;
             let mut next = Instant::now();
-            while talks[0].times.len() < args.load(COUNT) {
+            while exchanges[0].times.len() < args.load(COUNT) {
                 thread::sleep(next.saturating_duration_since(Instant::now()));
                 next = Instant::now() + PERIOD;
-                talks[0].ask()?;
-                while table.turn(&mut talks, |_| Ok(()))? == 0 {}
+                exchanges[0].ask()?;
+                while table.turn(&mut exchanges, |_| Ok(()))? == 0 {}
             }
-            talks[0].note(report, relay.name());
+            exchanges[0].note(report, relay.name());
         }
     }
     Ok(())
@@ -143,16 +143,16 @@ fn requests(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), F
     let count = 10 * args.load(COUNT);
     for _ in 0..args.rounds {
         for relay in &relays {
-            let mut talks = (0..PAIRS)
-                .map(|_| Talk::new(Pair::open(relay, ground, Transport::TLS_TLS)?))
+            let mut exchanges = (0..PAIRS)
+                .map(|_| Exchange::new(Pair::open(relay, ground, Transport::TLS_TLS)?))
                 .collect::<Result<Vec<_>, _>>()?;
             relay.process.settle()?;
             let (cpu, clock) = (relay.process.cpu()?, Instant::now());
-            let mut table = Table::new(&talks)?;
-            talks.iter_mut().try_for_each(Talk::ask)?;
+            let mut table = Table::new(&exchanges)?;
+            exchanges.iter_mut().try_for_each(Exchange::ask)?;
             let mut done = 0;
             while done < count {
-                done += table.turn(&mut talks, Talk::ask)?;
+                done += table.turn(&mut exchanges, Exchange::ask)?;
             }
             let wall = clock.elapsed().as_secs_f64();
             let cpu = (relay.process.cpu()? - cpu).as_secs_f64();
@@ -171,10 +171,10 @@ struct Table {
 }
 
 impl Table {
-    fn new(talks: &[Talk]) -> Result<Self, Failure> {
+    fn new(exchanges: &[Exchange]) -> Result<Self, Failure> {
         let poll = Poll::new()?;
-        for (at, talk) in talks.iter().enumerate() {
-            for descriptor in talk.descriptors() {
+        for (at, exchange) in exchanges.iter().enumerate() {
+            for descriptor in exchange.descriptors() {
                 poll.registry().register(&mut SourceFd(&descriptor), Token(at), Interest::READABLE)?;
             }
         }
@@ -185,8 +185,8 @@ impl Table {
     /// number.
     fn turn(
         &mut self,
-        talks: &mut [Talk],
-        mut then: impl FnMut(&mut Talk) -> Result<(), Failure>,
+        exchanges: &mut [Exchange],
+        mut then: impl FnMut(&mut Exchange) -> Result<(), Failure>,
     ) -> Result<usize, Failure> {
         self.poll.poll(&mut self.events, Some(PATIENCE))?;
         if self.events.is_empty() {
@@ -194,10 +194,10 @@ impl Table {
         }
         let mut done = 0;
         for event in &self.events {
-            let talk = &mut talks[event.token().0];
-            if talk.turn()? {
+            let exchange = &mut exchanges[event.token().0];
+            if exchange.turn()? {
                 done += 1;
-                then(talk)?;
+                then(exchange)?;
             }
         }
         Ok(done)

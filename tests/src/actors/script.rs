@@ -99,7 +99,7 @@ pub enum Progress {
 }
 
 /// The script of one connection.
-pub struct Talker {
+pub struct Script {
     channel: Channel,
     /// Its speeds and ending.
     pub behaviour: Behaviour,
@@ -116,11 +116,11 @@ pub struct Talker {
     read_at: Time,
     give_up: Time,
     /// How the peer's side ended.
-    pub heard_end: Option<End>,
+    pub peer_end: Option<End>,
     ended: bool,
 }
 
-impl Talker {
+impl Script {
     /// Starts the script on a channel.
     #[must_use]
     pub fn new(channel: Channel, behaviour: Behaviour, now: Time) -> Self {
@@ -136,7 +136,7 @@ impl Talker {
             send_at: now,
             read_at: now,
             give_up: now + behaviour.patience,
-            heard_end: None,
+            peer_end: None,
             ended: false,
         }
     }
@@ -187,26 +187,26 @@ impl Talker {
 
     /// Makes as much progress as possible.
     pub fn go_on(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger) -> Progress {
-        let talk = self.talk(who, world, ledger);
-        let is_deaf = self.behaviour.read_most == 0 || self.heard_end.is_some();
+        let step = self.step(who, world, ledger);
+        let ignores_input = self.behaviour.read_most == 0 || self.peer_end.is_some();
         let is_gone = self.is_over() || world.is_lost(self.channel.ep());
         if let Some((flow, _)) = self.out.filter(|_| is_gone) {
             ledger.sender_left(flow);
         }
-        if let Some(flow) = self.inward.filter(|_| is_gone || is_deaf) {
+        if let Some(flow) = self.inward.filter(|_| is_gone || ignores_input) {
             ledger.receiver_left(flow);
         }
-        talk
+        step
     }
 
-    fn talk(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger) -> Progress {
+    fn step(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger) -> Progress {
         if self.is_over() {
             return Progress::Ended;
         }
         match world.connected(self.channel.ep()) {
             Ok(true) => {}
             Ok(false) if world.now() < self.give_up => {
-                world.nap(who, self.give_up);
+                world.sleep_until(who, self.give_up);
                 return Progress::Quiet;
             }
             Ok(false) | Err(_) => {
@@ -230,7 +230,7 @@ impl Talker {
     fn sleep(&self, who: ProcessId, world: &mut World) -> Progress {
         let now = world.now();
         let next = [self.send_at, self.read_at, self.give_up].into_iter().filter(|at| *at > now).min();
-        world.nap(who, next.unwrap_or(self.give_up));
+        world.sleep_until(who, next.unwrap_or(self.give_up));
         Progress::Quiet
     }
 
@@ -307,7 +307,7 @@ impl Talker {
                 self.end_flow(ledger);
             }
         }
-        if let Some(end) = self.heard_end
+        if let Some(end) = self.peer_end
             && !self.is_over()
             && (self.ended || all_said || end != End::Clean || !world.can_send(self.channel.ep()))
         {
@@ -334,7 +334,7 @@ impl Talker {
                 let head = std::mem::take(&mut self.head);
                 return Progress::Head(String::from_utf8_lossy(&head).into_owned());
             }
-            if self.heard_end.is_some() {
+            if self.peer_end.is_some() {
                 break;
             }
             let most = self.behaviour.read_most.min(buffer.len());
@@ -357,7 +357,7 @@ impl Talker {
                     }
                 }
                 Received::End(end) => {
-                    self.heard_end = Some(end);
+                    self.peer_end = Some(end);
                     if let (End::Clean, Some(flow)) = (end, self.inward) {
                         ledger.ended(flow);
                     }
