@@ -334,13 +334,6 @@ impl Engine {
         self.conns.pairs()
     }
 
-    fn become_state(&mut self, on: ConnId, state: State, due: Option<Time>) {
-        if let Some(old) = self.conns.state(on) {
-            *old = state;
-            self.conns.set_due(on, due);
-        }
-    }
-
     fn drop_conn(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
         let from = self.conns.from(on);
         if !self.health_checks.contains(&on) {
@@ -355,7 +348,7 @@ impl Engine {
 
     fn await_head(&mut self, on: ConnId, patience: Span, now: Now) {
         let state = State::Head { finder: Finder::default(), begun: false };
-        self.become_state(on, state, Some(now.mono + patience));
+        self.conns.set_state_until(on, state, Some(now.mono + patience));
         if !self.health_checks.contains(&on) {
             self.admit(on, Stage::Request, now);
         }

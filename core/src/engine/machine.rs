@@ -121,7 +121,7 @@ impl Machine for Engine {
                 }
                 if discard > 0 {
                     let due = now.mono + self.config.answer;
-                    self.become_state(on, State::Discarding { left: discard }, Some(due));
+                    self.conns.set_state_until(on, State::Discarding { left: discard }, Some(due));
                 } else {
                     self.keep(on, now);
                 }
@@ -329,7 +329,7 @@ impl Engine {
     /// event.
     fn begin_health_check(&mut self, on: ConnId, now: Now) {
         self.health_checks.insert(on);
-        self.become_state(on, State::Securing, None);
+        self.conns.set_state_until(on, State::Securing, None);
         self.await_tls(on, now);
     }
 
@@ -338,7 +338,7 @@ impl Engine {
     fn proxied(&mut self, on: ConnId, source: Option<SocketAddr>, now: Now) {
         let Some(source) = source.or_else(|| self.conns.from(on)) else { return };
         self.conns.set_from(on, source);
-        self.become_state(on, State::Securing, None);
+        self.conns.set_state_until(on, State::Securing, None);
         let of_address = self.count_address(source);
         if self.is_denied(source) {
             return self.drop_conn(on, Close::Abort, DENIED_ADDRESS, now);
@@ -354,7 +354,7 @@ impl Engine {
     fn await_tls(&mut self, on: ConnId, now: Now) {
         let due = Some(now.mono + self.config.handshake);
         if self.config.domain.is_some() && (self.config.group || self.registry.has_end_to_end()) {
-            self.become_state(on, State::Hello { reader: client_hello::Reader::default() }, due);
+            self.conns.set_state_until(on, State::Hello { reader: client_hello::Reader::default() }, due);
         } else {
             self.conns.set_due(on, due);
             self.conns.emit(Output::StartTls { on, role: TlsRole::Server });

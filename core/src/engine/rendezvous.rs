@@ -41,7 +41,7 @@ impl Engine {
         }
         let due = now.mono + self.config.answer;
         let state = State::Waiting { id, kind, flushed: false, since: now.mono, proxy_header };
-        self.become_state(on, state, Some(due));
+        self.conns.set_state_until(on, state, Some(due));
         self.conns.set_named_by(on, NamedBy::Token);
         self.conns.emit(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
         let challenge = match registration.token {
@@ -174,10 +174,10 @@ impl Engine {
         if !request.repeatable {
             request.head = Box::default();
         }
-        self.become_state(hidden, State::Hidden { id }, None);
+        self.conns.set_state_until(hidden, State::Hidden { id }, None);
         let follow = request.follower.clone().map(|follower| Box::new(Follow::new(follower)));
         let is_followed = follow.is_some();
-        self.become_state(client, State::Client { id, request: Some(request), follow }, None);
+        self.conns.set_state_until(client, State::Client { id, request: Some(request), follow }, None);
         self.registry.pair_began(id, self.conns.source(client));
         self.counts.pairs += 1;
         self.conns.pair(hidden, client, true, now);
@@ -301,7 +301,7 @@ impl Engine {
             Holding::Displaced(other) => self.refuse_displaced(other, now),
             Holding::Refused => return self.refuse_unserved(on, id, answer, now),
         }
-        self.become_state(on, State::Held { id, request }, Some(due));
+        self.conns.set_state_until(on, State::Held { id, request }, Some(due));
         self.conns.emit(Output::Read { on, wanted: false });
         self.conns.event(Event::Held { on, id });
         self.serve_held(id, now);

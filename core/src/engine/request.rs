@@ -191,7 +191,7 @@ impl Engine {
         match keep {
             Some(discard) => {
                 let due = now.mono + self.config.answer;
-                self.become_state(on, State::Answering { discard }, Some(due));
+                self.conns.set_state_until(on, State::Answering { discard }, Some(due));
                 self.conns.emit(Output::Read { on, wanted: false });
             }
             None => self.conns.close(on, Close::Linger, now),

@@ -66,7 +66,6 @@ impl<'r, 'a> Fields<'r, 'a> {
     }
 
     /// The names and values of all fields, in their order.
-    #[cfg(feature = "acme")]
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         self.0.iter().map(|field| (field.name, field.value))
     }
