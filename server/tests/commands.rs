@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::Folder;
 use common::cli::run;
 use rendezvous::command::table::COMMANDS;
@@ -69,7 +71,6 @@ fn the_verbose_version_has_commit_features_cryptography_and_target() {
 /// All commands are compiled.
 #[cfg(all(feature = "acme", feature = "manual", feature = "replay", feature = "units", feature = "xmpp"))]
 mod of_all_features {
-    use std::collections::BTreeSet;
     use std::fs;
     use std::path::Path;
 
