@@ -45,7 +45,7 @@ struct Behind {
     home: Enrolled,
     /// Where HAProxy listens.
     door: SocketAddr,
-    _haproxy: Program,
+    haproxy: Program,
 }
 
 impl Behind {
@@ -55,10 +55,11 @@ impl Behind {
         let home = world.enrol("home", &[]);
         let (relay, proxied) = start_relay(&world, options);
         let text = format!(
-            "mode tcp\nlisten front\n  bind fd@0\n  unique-id-format %[uuid]\n  server relay {proxied} {server}\n"
+            "mode tcp\nlisten front\n  bind fd@0\n  log stdout format raw local0\n  option log-health-checks\n  \
+             unique-id-format %[uuid]\n  server relay {proxied} {server}\n"
         );
         let (door, haproxy) = haproxy(&world, "front", &text);
-        Self { world, relay, home, door, _haproxy: haproxy }
+        Self { world, relay, home, door, haproxy }
     }
 
     fn client(&self, source: &str) -> Wire {
@@ -138,15 +139,14 @@ fn the_limit_is_the_client_s(server: &str) {
 /// A LOCAL header and EOF: HAProxy's own connection, which counts for no client.
 fn a_health_check() {
     let behind = Behind::start("send-proxy-v2 check inter 20ms", &[]);
-    behind.relay.program.until("that it is checked", |lines| {
-        let is_check = |line: &&String| line.contains("event=tls-failed") && line.contains("peer=127.0.0.1:");
-        lines.iter().filter(is_check).count() >= 3
-    });
+    behind.haproxy.expect_line("Health check for server front/relay succeeded");
     let mut client = behind.client("127.0.0.2");
     client.send(GET.as_bytes());
     assert_eq!(Answer::read(&mut client).status(), 401);
     behind.relay.program.expect_line(&format!("peer=127.0.0.2:{}", port(&client)));
-    assert_eq!(behind.relay.program.lines("event=dropped"), 0);
+    for event in ["event=dropped", "event=tls-failed"] {
+        assert_eq!(behind.relay.program.lines(event), 0, "{event}");
+    }
 }
 
 fn an_untrusted_proxy_is_closed() {
