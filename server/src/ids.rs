@@ -74,6 +74,14 @@ pub struct Entry {
     pub steering: Steering,
 }
 
+impl Entry {
+    /// Whether this is its name or one of its labels.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.labels.iter().any(|label| label == name)
+    }
+}
+
 /// The field of the file for [`Entry::end_to_end`].
 fn tls_word(end_to_end: bool) -> &'static str {
     if end_to_end { "tls=end-to-end" } else { "tls=relay" }

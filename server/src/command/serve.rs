@@ -376,9 +376,8 @@ impl Relay {
 
     /// The list of IDs for the engine.
     fn enrolments(&self, ids: &Ids) -> Vec<Enrolment> {
-        let is_of = |entry: &Entry, name: &String| *name == entry.name || entry.labels.contains(name);
         let ports_of = |entry: &Entry| {
-            let own = self.ports.iter().enumerate().filter(|(_, name)| is_of(entry, name));
+            let own = self.ports.iter().enumerate().filter(|(_, name)| entry.is_called(name));
             own.filter_map(|(port, _)| u16::try_from(port).ok()).collect()
         };
         let enrolments = ids.entries.iter().map(|entry| Enrolment {
@@ -410,7 +409,6 @@ impl Relay {
         for entry in self.ids.entries.iter().chain(&ids.entries) {
             self.names.0.insert(entry.id, entry.name.clone());
         }
-        let is_of = |entry: &Entry, name: &String| *name == entry.name || entry.labels.contains(name);
         let now = event_loop.now();
         let snapshot = acme::inner(event_loop.machine()).machine().snapshot(now);
         self.quotas.update(&ids, &snapshot, now.wall);
@@ -423,7 +421,7 @@ impl Relay {
                 sealed.name
             );
         }
-        for name in self.ports.iter().filter(|name| !ids.entries.iter().any(|entry| is_of(entry, name))) {
+        for name in self.ports.iter().filter(|name| !ids.entries.iter().any(|entry| entry.is_called(name))) {
             log::warn!("event=tcp-port id_name={name:?} reason=\"no hidden server has this name or label\"");
         }
         // The counters of removed IDs end.

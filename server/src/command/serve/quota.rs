@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rendezvous_core::engine::Snapshot;
+use rendezvous_core::http::date::civil;
 use rendezvous_core::id::Id;
 
 use crate::ids::Ids;
@@ -27,8 +28,11 @@ impl Quotas {
     /// its quota, or has one again.
     pub(super) fn update(&mut self, ids: &Ids, snapshot: &Snapshot, wall: u64) -> bool {
         let total = |id: Id| {
-            let of = snapshot.ids.iter().find(|of| of.id == id);
-            of.map_or(0, |of| of.from_client.saturating_add(of.from_hidden))
+            let place = snapshot.ids.binary_search_by_key(&id, |of| of.id);
+            place.map_or(0, |place| {
+                let of = &snapshot.ids[place];
+                of.from_client.saturating_add(of.from_hidden)
+            })
         };
         let month = month(wall);
         if self.month.replace(month).is_some_and(|before| before != month) {
@@ -51,16 +55,10 @@ impl Quotas {
     }
 }
 
-/// The month of a time, in months since year 0. Days to dates as in Howard Hinnant's 'chrono-Compatible Low-Level Date
-/// Algorithms'.
+/// The month of a second of the wall clock, in months since year 0.
 fn month(wall: u64) -> u64 {
-    let days = wall / 86_400 + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    // The year begins in March here.
-    let month = (5 * day_of_year + 2) / 153;
-    (era * 400 + year) * 12 + month + 2
+    let (year, month, _) = civil(wall / 86_400);
+    year * 12 + month
 }
 
 #[cfg(test)]
