@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use self::auth::{Challenge, Scheme, choose};
-use self::body::{Body, Skip};
+use self::body::{BodyEnd, Skip};
 use crate::conn::DialFailure;
 use crate::endpoint::{Host, HostPort};
 use crate::http::head::Limits;
@@ -175,9 +175,11 @@ impl Tunnel {
             match &mut self.state {
                 State::Over => return (used, Step::Failed(ProxyError::Garbled)),
                 State::Body(skip) => {
-                    let Ok(skipped) = skip.read(rest) else { return (used, Step::Reconnect) };
+                    let Ok((skipped, is_over)) = skip.read(rest, limits) else {
+                        return (used, Step::Reconnect);
+                    };
                     used += skipped;
-                    if !skip.is_over() {
+                    if !is_over {
                         return (used, Step::More);
                     }
                     self.state = State::Head;
@@ -218,13 +220,13 @@ impl Tunnel {
                 if let Err(error) = step {
                     return Some(self.fail(error));
                 }
-                match Body::of(head, &fields) {
-                    Body::Skip(skip) if skip.is_over() => Some(Step::Send(self.request())),
-                    Body::Skip(skip) => {
+                match BodyEnd::of(head, &fields) {
+                    BodyEnd::Empty => Some(Step::Send(self.request())),
+                    BodyEnd::Skip(skip) => {
                         self.state = State::Body(skip);
                         None
                     }
-                    Body::UntilClose => Some(Step::Reconnect),
+                    BodyEnd::UntilClose => Some(Step::Reconnect),
                 }
             }
             status => Some(self.fail(ProxyError::Refused(status))),

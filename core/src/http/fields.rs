@@ -16,7 +16,7 @@ pub(super) const fn room<'a>() -> Room<'a> {
 }
 
 /// The fields of a head in their order. Names are compared case-insensitively.
-pub(super) struct Fields<'r, 'a>(&'r [Header<'a>]);
+pub(crate) struct Fields<'r, 'a>(&'r [Header<'a>]);
 
 impl<'r, 'a> Fields<'r, 'a> {
     /// Parses the field lines and the empty line after them. The finder has checked that they end in CRLF and are not

@@ -40,7 +40,7 @@ pub(crate) mod whole_response;
 #[cfg(feature = "trace")]
 use alloc::vec::Vec;
 
-use self::body::{Body, Progress};
+pub(crate) use self::body::{Body, Progress};
 use self::response_head::{Framing, ResponseHead};
 use super::fields::Fields;
 use super::forwarded::{is_certificate_name, is_forwarding_name, is_same_name};

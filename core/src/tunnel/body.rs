@@ -1,50 +1,36 @@
 //! The body of a 407, which is skipped exactly.
 
 use super::FieldList;
+use crate::http::follower::{Body, Progress};
+use crate::http::head::{self, Limits};
 
 /// The longest body that is skipped, in bytes; the connection is closed instead of reading a longer one.
 const SKIP_MAX: u64 = 256 * 1024;
-/// The longest line of a chunked body, in bytes.
-const LINE_MAX: u8 = 200;
 
 /// How the body of an answer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(super) enum BodyEnd {
+    /// There is none.
+    Empty,
     /// It can be skipped.
     Skip(Skip),
     /// The connection ends behind it, or it is too long.
     UntilClose,
 }
 
-/// What is left to skip.
+/// A body that is being skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Skip {
-    Bytes(u64),
-    /// In a chunked body (RFC 9112 §7.1). `left`: bytes until the limit.
-    Chunks {
-        at: Chunk,
-        left: u64,
-    },
+pub(super) struct Skip {
+    body: Body,
+    /// The next bytes that belong to the body.
+    next: u64,
+    /// Whether they are its last.
+    is_last: bool,
+    /// Bytes until the limit.
+    room: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Chunk {
-    /// In the line with a chunk's size. `digits`: the size so far, if it has begun; `in_size`: no extension yet.
-    Size {
-        size: u64,
-        len: u8,
-        in_size: bool,
-    },
-    /// In the bytes of a chunk and the line end behind them.
-    Data(u64),
-    /// In the trailer section. `len`: bytes of the present line.
-    Trailer {
-        len: u8,
-    },
-    Over,
-}
-
-impl Body {
+impl BodyEnd {
     /// Reads the fields that delimit a body.
     pub(super) fn of(head: &[u8], fields: &FieldList) -> Self {
         let values = |name: &'static str| {
@@ -61,20 +47,19 @@ impl Body {
         if closes || (head.starts_with(b"HTTP/1.0") && !persists) {
             return Self::UntilClose;
         }
-        if values("Transfer-Encoding").next().is_some() {
+        let body = if values("Transfer-Encoding").next().is_some() {
             let is_chunked = values("Transfer-Encoding").all(|value| value.eq_ignore_ascii_case("chunked"));
-            let at = Chunk::Size { size: 0, len: 0, in_size: true };
-            return if is_chunked {
-                Self::Skip(Skip::Chunks { at, left: SKIP_MAX })
-            } else {
-                Self::UntilClose
-            };
-        }
-        let mut lengths = values("Content-Length").map(|value| value.parse::<u64>().ok());
-        match (lengths.next(), lengths.next()) {
-            (Some(Some(len)), None) if len <= SKIP_MAX => Self::Skip(Skip::Bytes(len)),
-            _ => Self::UntilClose,
-        }
+            is_chunked.then_some(head::Body::Chunked)
+        } else {
+            let mut lengths = values("Content-Length").map(|value| value.parse::<u64>().ok());
+            match (lengths.next(), lengths.next()) {
+                (Some(Some(len)), None) if len <= SKIP_MAX => Some(head::Body::Length(len)),
+                _ => None,
+            }
+        };
+        let Some(body) = body else { return Self::UntilClose };
+        let skip = |body| Self::Skip(Skip { body, next: 0, is_last: false, room: SKIP_MAX });
+        Body::announced(body).map_or(Self::Empty, skip)
     }
 }
 
@@ -83,58 +68,25 @@ impl Body {
 pub(super) struct Unskippable;
 
 impl Skip {
-    pub(super) const fn is_over(&self) -> bool {
-        matches!(self, Self::Bytes(0) | Self::Chunks { at: Chunk::Over, .. })
-    }
-
-    /// Skips bytes. Returns how many belong to the body.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<usize, Unskippable> {
-        match self {
-            Self::Bytes(left) => {
-                let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= skipped as u64;
-                Ok(skipped)
+    /// Skips bytes. Returns how many belong to the body, and whether it is over.
+    pub(super) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<(usize, bool), Unskippable> {
+        let mut used = 0;
+        loop {
+            let rest = bytes.get(used..).unwrap_or_default();
+            let skipped = usize::try_from(self.next).unwrap_or(usize::MAX).min(rest.len());
+            self.next -= skipped as u64;
+            used += skipped;
+            if self.next > 0 || self.is_last {
+                return Ok((used, self.next == 0));
             }
-            Self::Chunks { at, left } => {
-                let mut used = 0;
-                while *at != Chunk::Over
-                    && let Some(byte) = bytes.get(used)
-                {
-                    used += 1;
-                    *left = left.checked_sub(1).ok_or(Unskippable)?;
-                    *at = at.next(*byte)?;
+            match self.body.next(rest.get(skipped..).unwrap_or_default(), limits, |_| Ok(())) {
+                Progress::More => return Ok((used, false)),
+                Progress::Skip { bytes, is_complete } => {
+                    self.room = self.room.checked_sub(bytes).ok_or(Unskippable)?;
+                    (self.next, self.is_last) = (bytes, is_complete);
                 }
-                Ok(used)
+                Progress::Refused(_) => return Err(Unskippable),
             }
         }
-    }
-}
-
-impl Chunk {
-    fn next(self, byte: u8) -> Result<Self, Unskippable> {
-        Ok(match self {
-            Self::Size { len: LINE_MAX, .. } | Self::Trailer { len: LINE_MAX } => return Err(Unskippable),
-            Self::Size { len: 0, .. } if byte == b'\n' => return Err(Unskippable),
-            Self::Size { size: 0, .. } if byte == b'\n' => Self::Trailer { len: 0 },
-            // The line end behind the data belongs to it.
-            Self::Size { size, .. } if byte == b'\n' => Self::Data(size.saturating_add(2)),
-            Self::Size { size, len, in_size } => match char::from(byte).to_digit(16).filter(|_| in_size) {
-                Some(digit) => Self::Size {
-                    size: size.checked_mul(16).ok_or(Unskippable)?.saturating_add(u64::from(digit)),
-                    len: len + 1,
-                    in_size,
-                },
-                None if len == 0 => return Err(Unskippable),
-                None => Self::Size { size, len: len + 1, in_size: false },
-            },
-            Self::Data(1) => Self::Size { size: 0, len: 0, in_size: true },
-            Self::Data(left) => Self::Data(left - 1),
-            Self::Trailer { len: 0 | 1 } if byte == b'\n' => Self::Over,
-            Self::Trailer { .. } if byte == b'\n' => Self::Trailer { len: 0 },
-            Self::Trailer { len: 0 } if byte == b'\r' => Self::Trailer { len: 1 },
-            // Two bytes at least: it is not the empty line.
-            Self::Trailer { len } => Self::Trailer { len: (len + 1).max(2) },
-            Self::Over => Self::Over,
-        })
     }
 }

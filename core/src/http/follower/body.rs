@@ -17,7 +17,7 @@ pub(super) const SKIP_MAX: u64 = 1 << 62;
 
 /// A body that is being transferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
+pub(crate) enum Body {
     /// This many more bytes, at least one.
     Length(u64),
     /// Chunks, and the trailers after them.
@@ -26,7 +26,7 @@ pub(super) enum Body {
 
 /// The result of [`Body::next`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(crate) enum Progress {
     /// More bytes are needed.
     More,
     /// The next `bytes` bytes belong to the body. `is_complete`: they are its last.
@@ -37,7 +37,7 @@ pub(super) enum Progress {
 
 impl Body {
     /// The body that a head announces; `None` for an empty one.
-    pub(super) const fn announced(body: head::Body) -> Option<Self> {
+    pub(crate) const fn announced(body: head::Body) -> Option<Self> {
         match body {
             head::Body::None | head::Body::Length(0) => None,
             head::Body::Length(bytes) => Some(Self::Length(bytes)),
@@ -50,7 +50,7 @@ impl Body {
 
     /// Continues where the last call stopped: `bytes` begins after everything that was skipped. `check_trailers`
     /// checks the trailer fields.
-    pub(super) fn next(
+    pub(crate) fn next(
         &mut self,
         bytes: &[u8],
         limits: &Limits,
@@ -119,7 +119,7 @@ fn redact_trailers(bytes: &[u8], out: &mut Vec<u8>) {
 
 /// The position in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Chunked {
+pub(crate) enum Chunked {
     /// In the size at the beginning of a chunk line.
     Size { value: u64, digits: u16 },
     /// In the extensions of a chunk line, `len` bytes of which have passed.
