@@ -13,7 +13,6 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -22,8 +21,6 @@ use zeroize::Zeroizing;
 use crate::failure::{Failure, reason};
 use crate::linux;
 
-/// Limit of a path that fits into a socket address on all systems (104 bytes on BSD, 108 on Linux).
-const SOCKET_PATH_MAX: usize = 100;
 /// Limit of symbolic links on a path, as in the kernel (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
@@ -448,20 +445,6 @@ fn user(uid: u32) -> String {
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     });
     found.unwrap_or_else(|| format!("user {uid}"))
-}
-
-/// A path to a file of the folder that is short enough for a socket address, valid while the returned file is open.
-///
-/// # Errors
-/// The folder cannot be opened.
-pub(crate) fn short_path(folder: &Path, name: &str) -> io::Result<(Option<File>, PathBuf)> {
-    let path = folder.join(name);
-    if path.as_os_str().len() <= SOCKET_PATH_MAX {
-        return Ok((None, path));
-    }
-    let open = File::open(folder)?;
-    let short = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd())).join(name);
-    Ok((Some(open), short))
 }
 
 #[cfg(test)]

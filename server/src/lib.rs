@@ -38,6 +38,7 @@ pub mod pin;
 pub mod proxy_url;
 pub mod relay_url;
 mod slot;
+pub mod socket_file;
 pub mod state;
 pub mod status;
 pub mod ticket;

@@ -1,9 +1,7 @@
 //! Listeners and sockets of the operator's server.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -11,9 +9,8 @@ use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use super::request::Access;
 use super::{Admin, LISTENERS_MAX};
 use crate::failure::{Failure, reason};
-use crate::files::short_path;
-use crate::linux;
 use crate::net::mio::MioNet;
+use crate::socket_file::{self, SocketFile};
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +24,7 @@ pub enum Address {
 pub(super) struct Listener {
     socket: Listening,
     /// The file of its socket, which is removed with it.
-    _file: Option<UnixFile>,
+    _file: Option<SocketFile>,
     pub(super) access: Access,
     pub(super) place: usize,
     /// Whether connections may be pending.
@@ -39,24 +36,6 @@ pub(super) struct Listener {
 enum Listening {
     Tcp(TcpListener),
     Unix(UnixListener),
-}
-
-/// The file of a socket. It is removed on drop, unless another program has replaced it.
-struct UnixFile {
-    path: PathBuf,
-    device_and_inode: Option<(u64, u64)>,
-}
-
-impl Drop for UnixFile {
-    fn drop(&mut self) {
-        if self.device_and_inode.is_some() && device_and_inode(&self.path) == self.device_and_inode {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Opens a listener of the server, and logs its address. `ends_at_stop`: it is closed at the beginning of a shutdown.
@@ -97,7 +76,7 @@ fn cannot_listen(address: &Address, error: &io::Error) -> Failure {
 }
 
 /// A listener, the file of its socket, and from where its clients come.
-type Listened = (Listening, Option<UnixFile>, Access);
+type Listened = (Listening, Option<SocketFile>, Access);
 
 fn listen(net: &MioNet, on: SocketAddr, place: usize) -> io::Result<Listened> {
     let mut listener = TcpListener::bind(on)?;
@@ -114,44 +93,15 @@ fn listen(net: &MioNet, on: SocketAddr, place: usize) -> io::Result<Listened> {
     Ok((Listening::Tcp(listener), None, access))
 }
 
-/// Binds a socket, private to its owner from the start. It gets its name once it accepts connections. The socket of a dead
-/// program is replaced.
+/// Binds a socket of the file system. That of a dead program is replaced.
 fn bind(net: &MioNet, path: &Path, place: usize) -> io::Result<Listened> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file with this name exists"));
-        }
-        Ok(_) if is_alive(path) => return Err(io::ErrorKind::AddrInUse.into()),
-        _ => {}
+    if socket_file::is_alive(path) {
+        return Err(io::ErrorKind::AddrInUse.into());
     }
-    let (folder, name) = folder_and_name(path)?;
-    let name = format!(".{name}.new");
-    let new = folder.join(&name);
-    let _ = fs::remove_file(&new);
-    let (_open, short) = short_path(folder, &name)?;
-    let mut listener = linux::with_private_files(|| UnixListener::bind(short))?;
-    fs::rename(&new, path)?;
+    let mut listener = socket_file::bind(path)?;
     net.register_own(&mut listener, place)?;
     log::debug!("event=listening kind=metrics on={}", crate::logging::Escaped(&path.to_string_lossy()));
-    let file = UnixFile { path: path.to_owned(), device_and_inode: device_and_inode(path) };
-    Ok((Listening::Unix(listener), Some(file), Access::Socket))
-}
-
-/// Whether a program listens there, even if its backlog is full.
-fn is_alive(path: &Path) -> bool {
-    let short = folder_and_name(path).and_then(|(folder, name)| short_path(folder, name));
-    let Ok((_open, short)) = short else { return false };
-    match UnixStream::connect(short) {
-        Ok(_) => true,
-        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-    }
-}
-
-fn folder_and_name(path: &Path) -> io::Result<(&Path, &str)> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no file name"))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    Ok((folder.unwrap_or(Path::new(".")), name))
+    Ok((Listening::Unix(listener), SocketFile::of(path), Access::Socket))
 }
 
 impl Listener {

@@ -48,8 +48,8 @@ use crate::net::Net;
 use crate::net::mio::MioNet;
 use crate::options::{Matches, parse};
 use crate::pin::Pin;
+use crate::socket_file::SocketFile;
 use crate::state::State;
-use crate::status::socket::SocketFile;
 use crate::status::{Counters, Report, Resources, control, socket};
 use crate::tls_config;
 use crate::usage::Usage;
@@ -75,7 +75,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let ids = Ids::load(&state.file(IDS_FILE))?;
     // Done before signals are handled, so that they end the program while it waits for the lock.
     let status = socket::open(&state)?;
-    let socket_file = status.is_some().then(|| SocketFile::of(&state)).flatten();
+    let socket_file = status.is_some().then(|| SocketFile::of(&state.file(socket::NAME))).flatten();
 
     let names = wanted_names(settings.engine.domain.as_deref(), &ids, &served);
     let own_key = settings.engine.domain.clone().map(|domain| (domain, state.file(cert::KEY_FILE)));

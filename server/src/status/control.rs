@@ -5,9 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
-
-use crate::files::short_path;
+use crate::socket_file;
 
 /// Its name in the state folder.
 pub const NAME: &str = "control.sock";
@@ -36,11 +34,7 @@ pub fn post(folder: &Path, path: &str, body: &str) -> io::Result<String> {
 }
 
 fn ask(folder: &Path, request: &str) -> io::Result<String> {
-    let (_open, short) = short_path(folder, NAME)?;
-    let mut socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_write_timeout(Some(TIMEOUT))?;
-    socket.set_read_timeout(Some(TIMEOUT))?;
-    socket.connect(&SockAddr::unix(short)?)?;
+    let mut socket = socket_file::connect(&folder.join(NAME), TIMEOUT)?;
     // In HTTP/1.0 the document ends with the connection.
     socket.write_all(request.as_bytes())?;
     let mut text = String::new();

@@ -1,32 +1,26 @@
 //! The status socket in the relay's state folder, private to its owner. Each connection receives one document and EOF;
 //! there are no requests.
 
-use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, channel};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use mio::net::UnixListener;
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use super::DOCUMENT_MAX;
 use super::document::Document;
 use crate::clock::Clock;
 use crate::failure::{Failure, reason};
-use crate::files::short_path;
 use crate::ids::Stamp;
-use crate::linux;
 use crate::logging::Escaped;
 use crate::pin::Pin;
+use crate::socket_file;
 use crate::state::{LockError, State};
 
 /// Its name in the state folder.
 pub const NAME: &str = "status.sock";
-/// Its name until it is ready.
-const NEW_NAME: &str = ".status.sock.new";
 /// How long to wait for a relay's answer, which takes one turn of its event loop.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of [`await_ids`].
@@ -48,13 +42,13 @@ pub fn open(state: &State) -> Result<Option<UnixListener>, Failure> {
         Err(LockError::Held(failure)) => return Err(failure),
     };
     let path = state.file(NAME);
-    if is_alive(state.folder()) {
+    if socket_file::is_alive(&path) {
         return Err(Failure::Failed(format!(
             "another relay runs with this state folder and listens on {} (give each relay its own --state)",
             path.display()
         )));
     }
-    match bind(state, &path) {
+    match socket_file::bind(&path) {
         Ok(listener) => Ok(Some(listener)),
         Err(error) => {
             log::warn!(
@@ -65,47 +59,6 @@ pub fn open(state: &State) -> Result<Option<UnixListener>, Failure> {
             Ok(None)
         }
     }
-}
-
-/// The file of a status socket. It is removed on drop, unless another relay has replaced it.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    device_and_inode: (u64, u64),
-}
-
-impl SocketFile {
-    /// The file that [`open`] made in the state folder.
-    #[must_use]
-    pub fn of(state: &State) -> Option<Self> {
-        let path = state.file(NAME);
-        let device_and_inode = device_and_inode(&path)?;
-        Some(Self { path, device_and_inode })
-    }
-
-    /// Removes the file on another thread, because a disk may be slow. The receiver is disconnected once that is done.
-    #[must_use]
-    pub fn remove_in_background(self) -> Receiver<()> {
-        let (done, is_done) = channel();
-        // If there is no thread, the file is removed here.
-        let _ = thread::Builder::new().name("status-socket".to_owned()).spawn(move || {
-            drop(self);
-            drop(done);
-        });
-        is_done
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if device_and_inode(&self.path) == Some(self.device_and_inode) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Writes the document to a connection and closes it. If it does not fit into the send buffer, the rest is dropped.
@@ -138,12 +91,7 @@ pub fn ask(folder: &Path) -> Result<String, Failure> {
 
 /// Reads the document with this timeout for the connection and for each read.
 fn ask_within(folder: &Path, timeout: Duration) -> io::Result<String> {
-    let (_open, short) = short_path(folder, NAME)?;
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // It also limits connect(2), which blocks while the relay's backlog is full.
-    socket.set_write_timeout(Some(timeout))?;
-    socket.set_read_timeout(Some(timeout))?;
-    socket.connect(&SockAddr::unix(short)?)?;
+    let socket = socket_file::connect(&folder.join(NAME), timeout)?;
     let mut text = String::new();
     socket.take(2 * DOCUMENT_MAX as u64).read_to_string(&mut text)?;
     Ok(text)
@@ -214,29 +162,4 @@ pub fn served_certificate(folder: &Path) -> Option<ServedCertificate> {
         pin: Pin::parse(&certificate.pin).ok()?,
         changes_keys: certificate.changes_keys,
     })
-}
-
-/// Whether a process listens there, even if its backlog is full.
-fn is_alive(folder: &Path) -> bool {
-    let Ok((_open, short)) = short_path(folder, NAME) else { return false };
-    match mio::net::UnixStream::connect(short) {
-        Ok(_) => true,
-        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-    }
-}
-
-/// Binds the socket, private to its owner from the start. It gets its name once it accepts connections.
-fn bind(state: &State, path: &Path) -> io::Result<UnixListener> {
-    if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "a file with this name exists and is not a socket",
-        ));
-    }
-    let new = state.file(NEW_NAME);
-    let _ = fs::remove_file(&new);
-    let (_open, short) = short_path(state.folder(), NEW_NAME)?;
-    let listener = linux::with_private_files(|| UnixListener::bind(short))?;
-    fs::rename(&new, path)?;
-    Ok(listener)
 }
