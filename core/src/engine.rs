@@ -20,7 +20,7 @@ use crate::client_hello;
 use crate::conns::Conns;
 use crate::entropy::Entropy;
 use crate::event::{Event, WaitingEnd};
-use crate::http::accept::Form;
+use crate::http::accept::AnswerForm;
 use crate::http::follower::Follower;
 use crate::http::head::Finder;
 use crate::http::instance::Instance;
@@ -200,22 +200,6 @@ impl Request {
             Answer::Http(_) => Takers::All,
             Answer::Alert | Answer::Reset => Takers::OfRaw,
         }
-    }
-}
-
-/// What the request's head determines about an error response.
-#[derive(Clone, Copy, Debug, Default)]
-struct AnswerForm {
-    /// Whether it is a HEAD, so that the response has no body.
-    is_head: bool,
-    form: Form,
-}
-
-impl AnswerForm {
-    /// Reads a head, which may be incomplete or malformed.
-    fn of(head: &[u8]) -> Self {
-        let line = head.strip_prefix(b"\r\n").unwrap_or(head);
-        Self { is_head: line.starts_with(b"HEAD "), form: Form::preferred(head) }
     }
 }
 

@@ -11,11 +11,10 @@ use super::action::{Challenge, Proof};
 use crate::account::Owners;
 use crate::admission::AdmissionQueue;
 use crate::conns::Conns;
-use crate::http::accept::Form;
 use crate::http::date::write_date;
 use crate::http::head::{self, Finder, Found, Head, Limits};
-use crate::http::reply::{Reply, Status, diagnostic, write_redirect};
-use crate::http::target::{RedirectPort, https_location};
+use crate::http::plain_http;
+use crate::http::target::RedirectPort;
 use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::pair;
 use crate::time::{Now, Span};
@@ -65,34 +64,17 @@ impl HttpListener {
 
     /// Responds to a request, and closes the connection.
     fn respond(&mut self, on: ConnId, found: Found, bytes: &[u8], now: Now) {
-        let head = match found {
-            Found::Complete(len) => bytes.get(..len).unwrap_or_default(),
-            Found::Partial | Found::Refused(_) => bytes,
-        };
+        let bytes = plain_http::head_of(found, bytes);
+        let head = head::parse(bytes).ok();
         let mut text = Vec::new();
-        match head::parse(head) {
-            Ok(head) if matches!(head.method, "GET" | "HEAD") => {
-                if let Some(response) = self.key_authorization(&head) {
-                    write_response(response, head.method == "HEAD", now.wall, &mut text);
-                } else if let Some(location) = https_location(&head, RedirectPort::Default) {
-                    write_redirect(&location, now.wall, &mut text);
-                }
-            }
-            Ok(_) | Err(_) => {}
-        }
-        if text.is_empty() {
-            let reply = Reply {
-                status: Status::BadRequest400,
-                diagnostic: diagnostic::PLAIN_HTTP,
-                permanent: true,
-                retry_after: None,
-                close: true,
-                head_request: head.starts_with(b"HEAD "),
-                form: Form::preferred(head),
-                challenge: None,
-                token_challenge: None,
-            };
-            reply.write(now.wall, &mut text);
+        match head.as_ref().and_then(|head| self.key_authorization(head)) {
+            Some(response) => write_response(
+                response,
+                head.as_ref().is_some_and(|head| head.method == "HEAD"),
+                now.wall,
+                &mut text,
+            ),
+            None => plain_http::write(bytes, head.as_ref(), RedirectPort::Default, now.wall, &mut text),
         }
         self.conns.send(on, text);
         self.conns.close(on, Close::Linger, now);
@@ -101,7 +83,8 @@ impl HttpListener {
     /// The response for the validator that sends this request. Other requests in the folder are redirected as well: a
     /// hidden server behind HTTPS can have an ACME client of its own.
     fn key_authorization(&self, head: &Head<'_>) -> Option<&str> {
-        let wanted = head.target.strip_prefix(FOLDER)?;
+        let is_get = matches!(head.method, "GET" | "HEAD");
+        let wanted = head.target.strip_prefix(FOLDER).filter(|_| is_get)?;
         self.challenges.iter().find_map(|challenge| match &challenge.proof {
             Proof::Http01 { token, key_authorization }
                 if token == wanted && head.names_host(&challenge.name) =>
@@ -146,11 +129,11 @@ impl Machine for HttpListener {
     }
 
     fn handle_connected(&mut self, _: ConnId, _: Now) {
-        debug_assert!(false, "an HTTP listener dials nobody");
+        debug_assert!(false, "an HTTP listener opens no connections");
     }
 
     fn handle_dial_failed(&mut self, _: ConnId, _: DialFailure, _: Now) {
-        debug_assert!(false, "an HTTP listener dials nobody");
+        debug_assert!(false, "an HTTP listener opens no connections");
     }
 
     fn handle_secured(&mut self, _: ConnId, _: Secured, _: Now) {

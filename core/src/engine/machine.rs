@@ -4,10 +4,11 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::steer::DENIED_ADDRESS;
-use super::{AnswerForm, DISCARD_STEP, Engine, FULL, PLAIN_DELAY, Stage, State, TOO_MANY, Transport};
+use super::{DISCARD_STEP, Engine, FULL, PLAIN_DELAY, Stage, State, TOO_MANY, Transport};
 use crate::account::{Account, Owners};
 use crate::client_hello;
 use crate::event::{Event, WaitingEnd};
+use crate::http::accept::AnswerForm;
 use crate::http::head::{Finder, Found};
 use crate::http::reply::Status;
 use crate::machine::{

@@ -4,18 +4,16 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::route::{Route, RoutedBy};
-use super::{
-    Answer, AnswerForm, DISCARD_BYTES_MAX, Engine, FULL, NOBODY, RETRY_AFTER, Request, STOPPING, State,
-};
+use super::{Answer, DISCARD_BYTES_MAX, Engine, FULL, NOBODY, RETRY_AFTER, Request, STOPPING, State};
 use crate::client_hello::Alert;
 use crate::event::Event;
+use crate::http::accept::AnswerForm;
 use crate::http::challenge::{Identified, identify};
 use crate::http::follower::{Follower, Mode};
 use crate::http::head::{self, Body, Found, Head, SEALED_STREAM};
-use crate::http::reply::diagnostic::{
-    ASK, CREDENTIALS, END_TO_END, GROUP_CLIENT, GROUP_SERVER, PLAIN_HTTP, QUOTA,
-};
-use crate::http::reply::{Reply, Status, write_redirect};
+use crate::http::plain_http;
+use crate::http::reply::diagnostic::{ASK, CREDENTIALS, END_TO_END, GROUP_CLIENT, GROUP_SERVER, QUOTA};
+use crate::http::reply::{Reply, Status};
 use crate::http::target::{self, RedirectPort, Registration, Token};
 use crate::id::Id;
 use crate::limiter::Source;
@@ -230,33 +228,9 @@ impl Engine {
     /// Answers a request in clear on a TLS port: GET and HEAD with a redirect, others with 400. The failed handshake
     /// was reported.
     pub(super) fn answer_plain_http(&mut self, on: ConnId, found: Found, bytes: &[u8], now: Now) {
-        let head = match found {
-            Found::Complete(len) => bytes.get(..len).unwrap_or_default(),
-            Found::Partial | Found::Refused(_) => bytes,
-        };
-        let form = AnswerForm::of(head);
-        let location = match head::parse(head) {
-            Ok(head) if matches!(head.method, "GET" | "HEAD") => {
-                target::https_location(&head, RedirectPort::Same)
-            }
-            _ => None,
-        };
+        let bytes = plain_http::head_of(found, bytes);
         let mut text = Vec::new();
-        match location {
-            Some(location) => write_redirect(&location, now.wall, &mut text),
-            None => Reply {
-                status: Status::BadRequest400,
-                diagnostic: PLAIN_HTTP,
-                permanent: true,
-                retry_after: None,
-                close: true,
-                head_request: form.is_head,
-                form: form.form,
-                challenge: None,
-                token_challenge: None,
-            }
-            .write(now.wall, &mut text),
-        }
+        plain_http::write(bytes, head::parse(bytes).ok().as_ref(), RedirectPort::Same, now.wall, &mut text);
         self.conns.send(on, text);
         self.conns.close(on, Close::Linger, now);
     }

@@ -12,6 +12,23 @@ pub enum Form {
     Html,
 }
 
+/// What the request's head determines about an error response.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AnswerForm {
+    /// Whether it is a HEAD, so that the response has no body.
+    pub(crate) is_head: bool,
+    /// The form of its body.
+    pub(crate) form: Form,
+}
+
+impl AnswerForm {
+    /// Reads a head, which may be incomplete or malformed.
+    pub(crate) fn of(head: &[u8]) -> Self {
+        let line = head.strip_prefix(b"\r\n").unwrap_or(head);
+        Self { is_head: line.starts_with(b"HEAD "), form: Form::preferred(head) }
+    }
+}
+
 impl Form {
     /// The form that the sender of this request prefers: HTML if its `Accept` gives `text/html` a higher quality than
     /// `application/json`. If both are equal, the one that is named more specifically.

@@ -26,6 +26,7 @@ pub mod forwarded;
 pub mod head;
 pub mod instance;
 pub mod offer;
+pub(crate) mod plain_http;
 pub mod pool;
 pub mod reply;
 pub mod response;
