@@ -42,10 +42,6 @@ pub fn read(state: &State) -> Result<(Table, Vec<usize>), Failure> {
     }
 }
 
-/// The totals of an ID when the loop last looked.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seen(Amount);
-
 /// The records to write, and those to remove.
 type Changes = Vec<(Id, Option<Record>)>;
 
@@ -53,7 +49,8 @@ type Changes = Vec<(Id, Option<Record>)>;
 #[derive(Debug)]
 pub struct Usage {
     table: Table,
-    seen: BTreeMap<Id, Seen>,
+    /// The totals of each ID when the loop last looked.
+    seen: BTreeMap<Id, Amount>,
     changed: BTreeSet<Id>,
     writer: Worker<Changes, Result<(), Failure>>,
     interval: Span,
@@ -104,8 +101,8 @@ impl Usage {
                 Amount { from_client: of.from_client, from_hidden: of.from_hidden, pairs: of.pairs_ended };
             let seen = self.seen.entry(of.id).or_default();
             // An ID that was removed and added again has new counters, but may have old pairs.
-            let moved = total.since(seen.0);
-            seen.0 = total;
+            let moved = total.since(*seen);
+            *seen = total;
             if moved != Amount::default() {
                 self.table.add(of.id, moved, now.wall);
                 self.changed.insert(of.id);

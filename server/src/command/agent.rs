@@ -333,7 +333,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     tls.upstreams.append(&mut service_tls);
     let mut acme = read_acme(&matches, terminates)?;
     let acme_tls = acme.tls()?;
-    let mut options = Options::new(args, matches.clone(), None);
+    let mut end_to_end_options = None;
     if terminates {
         let ids: Vec<Id> = upstreams.iter().map(|upstream| upstream.id).collect();
         let let_in = match (&key_list, &client_ca) {
@@ -342,8 +342,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             (None, None) => LetIn::All,
         };
         let live = acme_tls.as_ref().map(|(live, _)| live);
-        let terminates = Terminates { ids: ids.clone(), let_in: let_in.clone(), live: live.cloned() };
-        options = Options::new(args, matches.clone(), Some(terminates));
+        end_to_end_options =
+            Some(Terminates { ids: ids.clone(), let_in: let_in.clone(), live: live.cloned() });
         tls.end_to_end = Some(end_to_end(&matches, ids, let_in, live)?);
     }
     let ca_upstream = tls.upstreams.len();
@@ -393,7 +393,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             relays_in_logs,
             names,
             tickets,
-            options,
+            options: Options::new(args, matches, end_to_end_options),
             trace_writer,
             key_list,
             checker,
