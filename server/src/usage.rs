@@ -1,7 +1,8 @@
 //! The traffic of each hidden server by day and by month, in UTC, kept in a file of the state folder.
 //!
 //! The loop adds what has moved since it last looked to the present date, so that a jump of the clock neither adds nor
-//! removes bytes. A thread writes the file. A relay that is killed loses what moved since the last write.
+//! removes bytes. A thread writes the file. A relay that is killed loses what moved since the last write. Quotas are
+//! compared with these records; without a file they are in memory only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -45,6 +46,8 @@ pub fn read(state: &State) -> Result<(Table, Vec<usize>), Failure> {
 /// The records to write, and those to remove.
 type Changes = Vec<(Id, Option<Record>)>;
 
+type Writer = Worker<Changes, Result<(), Failure>>;
+
 /// The usage of a running relay.
 #[derive(Debug)]
 pub struct Usage {
@@ -52,7 +55,8 @@ pub struct Usage {
     /// The totals of each ID when the loop last looked.
     seen: BTreeMap<Id, Amount>,
     changed: BTreeSet<Id>,
-    writer: Worker<Changes, Result<(), Failure>>,
+    /// `None`: there is no file.
+    writer: Option<Writer>,
     interval: Span,
     gather_due: Time,
     write_due: Time,
@@ -72,16 +76,28 @@ impl Usage {
         }
         let writer = writer(state, table.clone(), waker)
             .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
-        Ok(Self {
-            table,
+        Ok(Self { table, writer: Some(writer), interval, write_due: now + interval, ..Self::in_memory(now) })
+    }
+
+    /// Usage that is not written to a file.
+    #[must_use]
+    pub fn in_memory(now: Time) -> Self {
+        Self {
+            table: Table::default(),
             seen: BTreeMap::new(),
             changed: BTreeSet::new(),
-            writer,
-            interval,
+            writer: None,
+            interval: GATHER,
             gather_due: now,
-            write_due: now + interval,
+            write_due: now,
             has_failed: false,
-        })
+        }
+    }
+
+    /// Whether it is written to a file.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        self.writer.is_some()
     }
 
     /// Whether the loop should look at the counters.
@@ -117,7 +133,8 @@ impl Usage {
 
     /// Starts to write the file, if it is time and something has changed. Logs errors of the last write.
     pub fn write(&mut self, now: Time) {
-        match self.writer.answer() {
+        let Some(writer) = &mut self.writer else { return self.changed.clear() };
+        match writer.answer() {
             Some(Err(failure)) if !std::mem::replace(&mut self.has_failed, true) => {
                 log::error!("event=usage-not-written reason={}", Escaped(&failure.to_string()));
             }
@@ -125,26 +142,21 @@ impl Usage {
             Some(_) | None => {}
         }
         let has_work = self.has_failed || !self.changed.is_empty();
-        if now < self.write_due || !has_work || self.writer.is_busy() {
+        if now < self.write_due || !has_work || writer.is_busy() {
             return;
         }
         self.write_due = now + self.interval;
-        self.send();
-    }
-
-    fn send(&mut self) {
-        let changed = std::mem::take(&mut self.changed);
-        let changes = changed.into_iter().map(|id| (id, self.table.record(id).cloned())).collect();
-        self.writer.ask(changes);
+        writer.ask(changes(&mut self.changed, &self.table));
     }
 
     /// Writes what is not written, and waits for it, at most for `timeout`. For the end of the program.
     pub fn finish(mut self, timeout: Duration) {
+        let Some(mut writer) = self.writer else { return };
         let clock = Clock::start();
         let start = clock.now().mono;
         let left = || timeout.saturating_sub(Duration::from_micros(clock.now().mono.since(start).0));
-        while self.writer.is_busy() {
-            match self.writer.wait(left()) {
+        while writer.is_busy() {
+            match writer.wait(left()) {
                 None => return,
                 Some(written) => self.has_failed |= written.is_err(),
             }
@@ -152,8 +164,8 @@ impl Usage {
         if self.changed.is_empty() && !self.has_failed {
             return;
         }
-        self.send();
-        if let Some(Err(failure)) = self.writer.wait(left()) {
+        writer.ask(changes(&mut self.changed, &self.table));
+        if let Some(Err(failure)) = writer.wait(left()) {
             log::error!("event=usage-not-written reason={}", Escaped(&failure.to_string()));
         }
     }
@@ -171,12 +183,13 @@ impl Usage {
     }
 }
 
+/// Takes the changes that are not written.
+fn changes(changed: &mut BTreeSet<Id>, table: &Table) -> Changes {
+    std::mem::take(changed).into_iter().map(|id| (id, table.record(id).cloned())).collect()
+}
+
 /// The thread that writes the file. It has a copy of all records, so that the loop sends it only those that have changed.
-fn writer(
-    state: State,
-    mut table: Table,
-    waker: Arc<Waker>,
-) -> io::Result<Worker<Changes, Result<(), Failure>>> {
+fn writer(state: State, mut table: Table, waker: Arc<Waker>) -> io::Result<Writer> {
     Worker::start("usage", waker, move |changes: Changes| {
         for (id, record) in changes {
             table.replace(id, record);
@@ -221,6 +234,10 @@ mod tests {
         (Usage::start(state, Span::from_secs(60), waker, Time(0)).unwrap(), poll)
     }
 
+    fn is_writing(usage: &Usage) -> bool {
+        usage.writer.as_ref().is_some_and(Worker::is_busy)
+    }
+
     fn at(seconds: u64, wall: u64) -> Now {
         Now { mono: Time(0) + Span::from_secs(seconds), wall }
     }
@@ -250,12 +267,12 @@ mod tests {
         let (mut usage, _poll) = usage(&folder);
         usage.gather(&[snapshot(1, 1)], at(1, WALL));
         usage.write(Time(0) + Span::from_secs(59));
-        assert!(!usage.writer.is_busy());
+        assert!(!is_writing(&usage));
         usage.write(Time(0) + Span::from_secs(60));
-        assert!(usage.writer.wait(Duration::from_secs(60)).unwrap().is_ok());
+        assert!(usage.writer.as_mut().unwrap().wait(Duration::from_secs(60)).unwrap().is_ok());
         assert_eq!(written(&folder).month(Id(1), WALL).from_client, 1);
         usage.write(Time(0) + Span::from_secs(600));
-        assert!(!usage.writer.is_busy(), "nothing moved");
+        assert!(!is_writing(&usage), "nothing moved");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
@@ -268,14 +285,14 @@ mod tests {
         std::fs::write(folder.join(FILE).join("x"), "").unwrap();
         usage.gather(&[snapshot(1, 5)], at(1, WALL));
         usage.write(Time(0) + Span::from_secs(60));
-        while usage.writer.is_busy() {
+        while is_writing(&usage) {
             usage.write(Time(0));
             std::thread::yield_now();
         }
         assert!(usage.has_failed);
         std::fs::remove_dir_all(folder.join(FILE)).unwrap();
         usage.write(Time(0) + Span::from_secs(120));
-        assert!(usage.writer.wait(Duration::from_secs(60)).unwrap().is_ok());
+        assert!(usage.writer.as_mut().unwrap().wait(Duration::from_secs(60)).unwrap().is_ok());
         assert_eq!(written(&folder).month(Id(1), WALL).from_client, 5);
         std::fs::remove_dir_all(&folder).unwrap();
     }

@@ -159,9 +159,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     daemon::warn_of_root();
     daemon::run(&mut relay, &mut event_loop, drain)?;
     relay.keep_usage(&event_loop);
-    if let Some(usage) = relay.usage.take() {
-        usage.finish(FLUSH_MAX);
-    }
+    relay.usage.finish(FLUSH_MAX);
     if let Some(removal) = relay.removal {
         let _ = removal.recv_timeout(FLUSH_MAX);
     }
@@ -196,8 +194,8 @@ struct Relay {
     usage_interval: Span,
     /// The operator's server; `None` while it works.
     admin: Option<Admin<Body>>,
-    /// The traffic of each ID, if it is kept.
-    usage: Option<Usage>,
+    /// The traffic of each ID.
+    usage: Usage,
     /// Whether a listener of the start uses TLS.
     needs_certificate: bool,
     counters: Counters,
@@ -314,20 +312,15 @@ impl Program for Relay {
     fn tick(&mut self, event_loop: &mut Loop<Host<Recorder<Engine>>>) {
         self.idle_memory.release_idle(event_loop);
         let now = event_loop.now().mono;
-        if self.usage.as_ref().is_some_and(|usage| usage.is_due(now)) {
+        let has_quotas = self.ids.entries.iter().any(|entry| entry.steering.quota.is_some());
+        if has_quotas || self.usage.is_due(now) {
             self.keep_usage(event_loop);
         }
-        if let Some(usage) = &mut self.usage {
-            usage.write(now);
-        }
+        self.usage.write(now);
         self.files.check_ids();
-        if self.ids.entries.iter().any(|entry| entry.steering.quota.is_some()) {
-            let now = event_loop.now();
-            let snapshot = acme::inner(event_loop.machine()).machine().snapshot(now);
-            if self.quotas.update(&self.ids, &snapshot, now.wall) {
-                let enrolments = self.enrolments(&self.ids);
-                event_loop.call(|host, now| acme::inner_mut(host).handle_ids(enrolments, now));
-            }
+        if has_quotas && self.quotas.update(&self.ids, &self.usage, clock::wall()) {
+            let enrolments = self.enrolments(&self.ids);
+            event_loop.call(|host, now| acme::inner_mut(host).handle_ids(enrolments, now));
         }
     }
 
@@ -363,7 +356,7 @@ impl Relay {
             pin: self.pin(),
             changes_keys: self.acme.changes_keys(),
             certificates: self.acme.report(event_loop.machine()),
-            usage: self.usage.as_ref(),
+            usage: Some(&self.usage).filter(|usage| usage.is_kept()),
             wall: clock::wall(),
         }
     }
@@ -409,9 +402,9 @@ impl Relay {
         for entry in self.ids.entries.iter().chain(&ids.entries) {
             self.names.0.insert(entry.id, entry.name.clone());
         }
-        let now = event_loop.now();
-        let snapshot = acme::inner(event_loop.machine()).machine().snapshot(now);
-        self.quotas.update(&ids, &snapshot, now.wall);
+        // The counters of removed IDs end.
+        self.keep_usage(event_loop);
+        self.quotas.update(&ids, &self.usage, clock::wall());
         let enrolments = self.enrolments(&ids);
         if let (false, Some(sealed)) =
             (self.domain.is_some(), ids.entries.iter().find(|entry| entry.end_to_end))
@@ -424,8 +417,6 @@ impl Relay {
         for name in self.ports.iter().filter(|name| !ids.entries.iter().any(|entry| entry.is_called(name))) {
             log::warn!("event=tcp-port id_name={name:?} reason=\"no hidden server has this name or label\"");
         }
-        // The counters of removed IDs end.
-        self.keep_usage(event_loop);
         event_loop.call(|host, now| acme::inner_mut(host).handle_ids(enrolments, now));
         let rate = |entry: &Entry| Some((entry.id, entry.steering.rate?));
         event_loop.set_rates(&ids.entries.iter().filter_map(rate).collect::<Vec<_>>());

@@ -36,26 +36,24 @@ pub(super) enum Body {
     Usage(Option<Id>),
 }
 
-/// Opens the record of traffic, unless the interval is zero.
+/// Opens the record of traffic. With an interval of zero it is in memory only.
 pub(super) fn open_usage(
     state: &State,
     interval: Span,
     event_loop: &mut Loop<Host<Recorder<Engine>>>,
-) -> Result<Option<Usage>, Failure> {
+) -> Result<Usage, Failure> {
+    let now = event_loop.now().mono;
     if interval == Span::ZERO {
-        return Ok(None);
+        return Ok(Usage::in_memory(now));
     }
-    let (now, waker) = (event_loop.now().mono, event_loop.net().waker());
-    Usage::start(state.clone(), interval, waker, now).map(Some)
+    Usage::start(state.clone(), interval, event_loop.net().waker(), now)
 }
 
 impl Relay {
     /// Adds to the usage what has moved.
     pub(super) fn keep_usage(&mut self, event_loop: &Loop<Host<Recorder<Engine>>>) {
         let now = Now { wall: clock::wall(), ..event_loop.now() };
-        if let Some(usage) = &mut self.usage {
-            usage.gather(&acme::inner(event_loop.machine()).machine().snapshot(now).ids, now);
-        }
+        self.usage.gather(&acme::inner(event_loop.machine()).machine().snapshot(now).ids, now);
     }
 }
 
@@ -180,8 +178,10 @@ impl RelaySite<'_> {
         if next.is_none() {
             write_heading(out);
         }
-        let Some(usage) = &self.relay.usage else { return false };
-        for (id, record) in usage.table().records(next.unwrap_or(Id(0))) {
+        if !self.relay.usage.is_kept() {
+            return false;
+        }
+        for (id, record) in self.relay.usage.table().records(next.unwrap_or(Id(0))) {
             if out.len() >= SLICE {
                 *next = Some(id);
                 return true;
