@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -54,7 +54,7 @@ type Digest = [u8; 32];
 /// # Errors
 ///
 /// [`Failure::Failed`] if it cannot be read, if other users can read it, or if a line is malformed.
-fn load(path: &Path) -> Result<Passwords, Failure> {
+pub(crate) fn load(path: &Path) -> Result<Passwords, Failure> {
     let bytes = files::read(path, FileKind::PASSWORDS)?;
     let passwords = password_file::parse(&bytes, &path.display().to_string())?;
     let weak = passwords.entries().iter().filter(|entry| entry.cost() < COST_ADVISED).count();
@@ -79,37 +79,30 @@ impl std::fmt::Debug for Job {
     }
 }
 
-/// Checks passwords against a file.
+/// Checks passwords against those of a file.
 #[derive(Debug)]
-pub(crate) struct PasswordChecker {
-    path: PathBuf,
+pub struct PasswordChecker {
     worker: Worker<Job, bool>,
     queue: Queue,
 }
 
 impl PasswordChecker {
-    /// Reads the file and starts the thread; `waker` wakes the event loop for each result.
+    /// Starts the thread; `waker` wakes the event loop for each result.
     ///
     /// # Errors
-    /// [`Failure::Failed`] as for [`load`], or if the system has no entropy or cannot start a thread.
-    pub(crate) fn start(path: PathBuf, waker: Arc<Waker>) -> Result<Self, Failure> {
-        let queue = Queue::new(load(&path)?, *entropy::bytes()?);
+    /// [`Failure::Failed`] if the system has no entropy or cannot start a thread.
+    pub(crate) fn start(passwords: Passwords, waker: Arc<Waker>) -> Result<Self, Failure> {
+        let queue = Queue::new(passwords, *entropy::bytes()?);
         let no_thread = |error: io::Error| Failure::Failed(format!("cannot start a thread: {error}"));
         let worker = Worker::start("passwords", waker, |job: Job| {
             bcrypt::verify(job.credentials.password(), &job.hash).unwrap_or(false)
         });
-        Ok(Self { path, worker: worker.map_err(no_thread)?, queue })
+        Ok(Self { worker: worker.map_err(no_thread)?, queue })
     }
 
-    /// Reads the file again and clears the cache. Returns the number of users.
-    ///
-    /// # Errors
-    /// Those of [`load`]; the old passwords stay.
-    pub(crate) fn reload(&mut self) -> Result<usize, Failure> {
-        let passwords = load(&self.path)?;
-        let users = passwords.len();
+    /// Replaces the passwords and clears the cache.
+    pub(crate) fn replace(&mut self, passwords: Passwords) {
         self.queue.replace(passwords);
-        Ok(users)
     }
 
     /// Takes these checks. Returns their results, if cached, and those of earlier checks.

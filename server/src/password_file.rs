@@ -1,11 +1,11 @@
-//! The file of `agent --password-file`: users and bcrypt hashes, in the format of `htpasswd -B`.
+//! The file of `agent --password-file` and `serve --admin-password-file`: users and bcrypt hashes, in the format of `htpasswd -B`.
 //!
 //! ```text
 //! # a comment
 //! anna:$2y$12$…53 characters…
 //! ```
 //!
-//! A file without entries admits no client.
+//! A file without entries admits no one.
 
 use std::fmt;
 

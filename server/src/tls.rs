@@ -61,6 +61,13 @@ pub fn is_hello_too_long(wire: &[u8]) -> bool {
     }
 }
 
+/// Whether the bytes are a request method and a space, or a prefix of them. No TLS record begins with a letter.
+#[must_use]
+pub fn begins_with_method(wire: &[u8]) -> bool {
+    let method = wire.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+    method > 0 && wire.get(method).is_none_or(|&byte| byte == b' ')
+}
+
 /// Length of plaintext that is certain to fit into this room when it is sealed.
 #[must_use]
 const fn sealable(room: usize) -> usize {

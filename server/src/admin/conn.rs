@@ -1,14 +1,19 @@
 //! One connection to the operator's server.
 
 use std::io;
+use std::net::IpAddr;
 
-use rendezvous_core::http::head::{self, Finder, Found, Limits};
+use rendezvous_core::agent::{PasswordCheck, Verdict};
+use rendezvous_core::http::basic::{self, Presented};
+use rendezvous_core::http::head::{self, Finder, Found, Head, Limits};
+use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Span, Time};
 
 use super::listener::Sock;
 use super::request::{Access, BODY_MAX, Request, body_bytes};
 use super::response::{Content, Framing, Response, write_head};
-use super::{CLOSE_TIMEOUT, IDLE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT, SLICE, Site};
+use super::tls_sock::Received;
+use super::{CLOSE_TIMEOUT, IDLE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT, SLICE, Site, Turn};
 use crate::net::mio::MioNet;
 
 /// Limits of a request's head.
@@ -17,6 +22,8 @@ const LIMITS: Limits = Limits { head_bytes_max: 8 * 1024, line_bytes_max: 4 * 10
 const STEPS_MAX: usize = 16;
 /// Bytes that are received in one call.
 const RECEIVE: usize = 4 * 1024;
+/// What a step of TLS without data counts in a turn, in bytes: a handshake takes as long as many bytes.
+const TLS_STEP: usize = SLICE;
 
 /// What a connection needs next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +40,8 @@ pub(super) enum Step {
 enum State<B> {
     /// A request is awaited.
     Reading(Finder),
+    /// The password of a complete request is checked; this is the number of the check.
+    Checking(u64),
     /// A response is sent; `None`: all of it is made.
     Responding(Option<(B, Framing)>),
     /// Everything was sent. What still arrives is discarded, so that it does not reset the connection.
@@ -42,6 +51,12 @@ enum State<B> {
 pub(super) struct Conn<B> {
     sock: Sock,
     access: Access,
+    /// The client's address, if it is another machine.
+    pub(super) from: Option<IpAddr>,
+    /// Whether its client is local, or has sent a right password.
+    is_trusted: bool,
+    /// The result of the check of the present request's password.
+    verdict: Option<Verdict>,
     state: State<B>,
     received: Vec<u8>,
     unsent: Vec<u8>,
@@ -58,10 +73,13 @@ pub(super) struct Conn<B> {
 }
 
 impl<B> Conn<B> {
-    pub(super) fn new(sock: Sock, access: Access, now: Time) -> Self {
+    pub(super) fn new(sock: Sock, access: Access, from: Option<IpAddr>, now: Time) -> Self {
         Self {
             sock,
             access,
+            from,
+            is_trusted: access != Access::Remote,
+            verdict: None,
             state: State::Reading(Finder::default()),
             received: Vec::new(),
             unsent: Vec::new(),
@@ -80,21 +98,33 @@ impl<B> Conn<B> {
     }
 
     /// Whether it has a request or a part of one.
-    pub(super) fn is_busy(&self) -> bool {
+    fn is_busy(&self) -> bool {
         !matches!(self.state, State::Reading(_)) || !self.received.is_empty()
+    }
+
+    /// The order in which connections are closed for new ones: strangers first, then idle ones, then the oldest.
+    pub(super) fn rank(&self) -> (bool, bool, Time) {
+        (self.is_trusted, self.is_busy(), self.since)
+    }
+
+    /// Handles the result of a check. Returns whether the connection has work.
+    pub(super) fn on_verdict(&mut self, ticket: u64, verdict: Verdict) -> bool {
+        let is_awaited = matches!(self.state, State::Checking(of) if of == ticket);
+        if is_awaited {
+            self.is_trusted |= verdict == Verdict::Right;
+            self.verdict = Some(verdict);
+            // The request is read again.
+            self.state = State::Reading(Finder::default());
+        }
+        is_awaited
     }
 
     pub(super) fn close(mut self, net: &MioNet) {
         self.sock.deregister(net);
     }
 
-    /// Does what can be done now. `room` is how many bytes of responses may still be made in this turn.
-    pub(super) fn serve(
-        &mut self,
-        site: &mut impl Site<Body = B>,
-        names: &[String],
-        room: &mut usize,
-    ) -> Step {
+    /// Does what can be done now.
+    pub(super) fn serve(&mut self, site: &mut impl Site<Body = B>, turn: &mut Turn<'_>) -> Step {
         for _ in 0..STEPS_MAX {
             match self.send() {
                 Ok(true) => {}
@@ -102,8 +132,9 @@ impl<B> Conn<B> {
                 Err(_) => return Step::Close,
             }
             match &mut self.state {
-                State::Responding(Some(_)) if *room == 0 => return Step::Again,
-                State::Responding(Some(_)) => *room = room.saturating_sub(self.make(site)),
+                State::Checking(_) => return Step::Wait,
+                State::Responding(Some(_)) if turn.room == 0 => return Step::Again,
+                State::Responding(Some(_)) => turn.room = turn.room.saturating_sub(self.make(site)),
                 State::Responding(None) => {
                     let now = site.now().mono;
                     if self.keeps {
@@ -120,27 +151,28 @@ impl<B> Conn<B> {
                 }
                 State::Closing => {
                     return match self.receive() {
-                        Ok(Some(_)) => Step::Again,
-                        Ok(None) if self.is_readable => Step::Close,
+                        Ok(Some(Received::Bytes(_) | Received::Nothing)) => Step::Again,
                         Ok(None) => Step::Wait,
-                        Err(_) => Step::Close,
+                        Ok(Some(Received::End)) | Err(_) => Step::Close,
                     };
                 }
                 State::Reading(_) => {
-                    if self.request(site, names) {
+                    if self.request(site, turn) {
                         continue;
+                    }
+                    if self.access == Access::Remote && turn.room == 0 {
+                        return Step::Again;
                     }
                     let is_first = self.received.is_empty();
                     match self.receive() {
-                        Ok(Some(_)) if is_first => {
+                        Ok(Some(Received::Bytes(_))) if is_first => {
                             let now = site.now().mono;
                             (self.since, self.due) = (now, now + REQUEST_TIMEOUT);
                         }
-                        Ok(Some(_)) => {}
-                        // The end of the stream.
-                        Ok(None) if self.is_readable => return Step::Close,
+                        Ok(Some(Received::Bytes(_))) => {}
+                        Ok(Some(Received::Nothing)) => turn.room = turn.room.saturating_sub(TLS_STEP),
                         Ok(None) => return Step::Wait,
-                        Err(_) => return Step::Close,
+                        Ok(Some(Received::End)) | Err(_) => return Step::Close,
                     }
                 }
             }
@@ -154,13 +186,18 @@ impl<B> Conn<B> {
 
     /// Sends what is unsent. Returns whether all of it is sent.
     fn send(&mut self) -> io::Result<bool> {
-        while self.sent < self.unsent.len() {
+        while self.sent < self.unsent.len() || self.sock.has_unsent() {
             if !self.is_writable {
                 return Ok(false);
             }
-            match self.sock.send(&self.unsent[self.sent..]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(bytes) => self.sent += bytes,
+            let sent = match &self.unsent[self.sent..] {
+                [] => self.sock.flush().map(|()| None),
+                bytes => self.sock.send(bytes).map(Some),
+            };
+            match sent {
+                Ok(None) => {}
+                Ok(Some(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(Some(bytes)) => self.sent += bytes,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -170,21 +207,21 @@ impl<B> Conn<B> {
         Ok(true)
     }
 
-    /// Receives once. Returns how many bytes, or `None`: with `is_readable` at the end of the stream, else if there are
-    /// none now.
-    fn receive(&mut self) -> io::Result<Option<usize>> {
+    /// Receives once; `None` if there is nothing now.
+    fn receive(&mut self) -> io::Result<Option<Received>> {
         if !self.is_readable {
             return Ok(None);
         }
         let mut bytes = [0; RECEIVE];
         loop {
             match self.sock.recv(&mut bytes) {
-                Ok(0) => return Ok(None),
-                Ok(count) => {
-                    if !matches!(self.state, State::Closing) {
+                Ok(received) => {
+                    if let Received::Bytes(count) = received
+                        && !matches!(self.state, State::Closing)
+                    {
                         self.received.extend_from_slice(&bytes[..count]);
                     }
-                    return Ok(Some(count));
+                    return Ok(Some(received));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.is_readable = false;
@@ -221,7 +258,7 @@ impl<B> Conn<B> {
     }
 
     /// Answers the request that was received, if it is complete. Returns whether there was one.
-    fn request(&mut self, site: &mut impl Site<Body = B>, names: &[String]) -> bool {
+    fn request(&mut self, site: &mut impl Site<Body = B>, turn: &mut Turn<'_>) -> bool {
         let State::Reading(finder) = &mut self.state else { return false };
         if self.received.is_empty() {
             return false;
@@ -233,12 +270,16 @@ impl<B> Conn<B> {
                 self.refuse(site, (status.code(), status.reason(), refusal.why()));
                 true
             }
-            Found::Complete(bytes) => self.complete(bytes, site, names),
+            Found::Complete(bytes) => self.complete(bytes, site, turn),
         }
     }
 
     /// Answers a request with a complete head of this many bytes. Returns false if its body is not complete.
-    fn complete(&mut self, head_bytes: usize, site: &mut impl Site<Body = B>, names: &[String]) -> bool {
+    fn complete(&mut self, head_bytes: usize, site: &mut impl Site<Body = B>, turn: &mut Turn<'_>) -> bool {
+        if self.sock.is_clear() {
+            self.refuse(site, (400, "Bad Request", "plain HTTP on a port for HTTPS: use https"));
+            return true;
+        }
         let received = std::mem::take(&mut self.received);
         let head = match head::parse(&received[..head_bytes]) {
             Ok(head) => head,
@@ -261,9 +302,16 @@ impl<B> Conn<B> {
             self.received = received;
             return false;
         }
+        let names = if self.access == Access::Remote { turn.remote_names } else { turn.names };
         let checked = Request::check(&head, &received[head_bytes..end], self.access, names);
         match checked {
             Err(refusal) => self.refuse(site, refusal),
+            Ok(request) if request.needs_password() && !self.is_admitted(&head, site, turn) => {
+                // The request is read again after the check.
+                if matches!(self.state, State::Checking(_)) {
+                    self.received = received;
+                }
+            }
             Ok(request) => {
                 let response = site.respond(&request);
                 let is_http11 = head.version == head::Version::Http11;
@@ -274,10 +322,54 @@ impl<B> Conn<B> {
         true
     }
 
+    /// Whether the password of a request is right. If it is not known yet, a check is begun; if it is wrong or missing,
+    /// the request is refused.
+    fn is_admitted(&mut self, head: &Head<'_>, site: &mut impl Site<Body = B>, turn: &mut Turn<'_>) -> bool {
+        let values = head.values("Authorization");
+        let presented = match values.as_slice() {
+            [] => Presented::Nothing,
+            [value] => basic::read(Some(value)),
+            _ => Presented::Malformed,
+        };
+        match (self.verdict.take(), presented) {
+            (Some(Verdict::Right), _) => return true,
+            (Some(Verdict::Busy { retry_after }), _) => {
+                let response = Response {
+                    fields: format!("Retry-After: {retry_after}\r\n").into(),
+                    ..Response::text(
+                        (429, "Too Many Requests"),
+                        "too many wrong passwords from this address\n",
+                    )
+                };
+                self.end_with(site, response);
+            }
+            (None, Presented::Basic(credentials)) => {
+                let ticket = turn.ticket();
+                let on = ConnId { index: turn.place, generation: 0 };
+                turn.checks.push(PasswordCheck { on, ticket, from: self.from, credentials });
+                self.begin(State::Checking(ticket), RESPONSE_TIMEOUT, site.now().mono);
+            }
+            (Some(Verdict::Wrong), _) | (None, Presented::Nothing | Presented::Malformed) => {
+                let mut challenge = Vec::new();
+                basic::write_challenge("rendezvous", &mut challenge);
+                let response = Response {
+                    fields: String::from_utf8_lossy(&challenge).into_owned().into(),
+                    ..Response::text((401, "Unauthorized"), "a user name and a password are required\n")
+                };
+                self.end_with(site, response);
+            }
+        }
+        false
+    }
+
     /// Refuses a request, and closes the connection after the response.
     fn refuse(&mut self, site: &mut impl Site<Body = B>, (code, reason, why): super::request::Refusal) {
+        self.end_with(site, Response::text((code, reason), format!("{why}\n")));
+    }
+
+    /// Sends a response, and closes the connection.
+    fn end_with(&mut self, site: &mut impl Site<Body = B>, response: Response<B>) {
         self.received = Vec::new();
-        let response = Response::text((code, reason), format!("{why}\n"));
         self.respond(site, response, false, false, false);
     }
 

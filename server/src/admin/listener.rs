@@ -1,12 +1,16 @@
 //! Listeners and sockets of the operator's server.
 
+use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use rustls::ServerConfig;
 
 use super::request::Access;
+use super::tls_sock::{Received, TlsSock};
 use super::{Admin, LISTENERS_MAX};
 use crate::failure::{Failure, reason};
 use crate::net::mio::MioNet;
@@ -33,6 +37,23 @@ pub(super) struct Listener {
     pub(super) ends_at_stop: bool,
 }
 
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(on) => on.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Address {
+    /// Whether other machines can connect to it.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Tcp(on) if !on.ip().to_canonical().is_loopback())
+    }
+}
+
 enum Listening {
     Tcp(TcpListener),
     Unix(UnixListener),
@@ -52,6 +73,9 @@ pub fn open<B>(
     let Some(place) = place else {
         return Err(Failure::Usage(format!("at most {LISTENERS_MAX} addresses for metrics")));
     };
+    if address.is_remote() && admin.remote.is_none() {
+        return Err(Failure::Usage("metrics for other machines need a password".to_owned()));
+    }
     let listened = match address {
         Address::Tcp(on) => listen(net, *on, place),
         Address::Unix(path) => bind(net, path, place),
@@ -63,16 +87,12 @@ pub fn open<B>(
 }
 
 fn cannot_listen(address: &Address, error: &io::Error) -> Failure {
-    let shown = match address {
-        Address::Tcp(on) => on.to_string(),
-        Address::Unix(path) => path.display().to_string(),
-    };
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => " (another program listens there)",
         io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
         _ => "",
     };
-    Failure::Failed(format!("cannot listen for metrics on {shown}: {}{hint}", reason(error)))
+    Failure::Failed(format!("cannot listen for metrics on {address}: {}{hint}", reason(error)))
 }
 
 /// A listener, the file of its socket, and from where its clients come.
@@ -82,14 +102,9 @@ fn listen(net: &MioNet, on: SocketAddr, place: usize) -> io::Result<Listened> {
     let mut listener = TcpListener::bind(on)?;
     net.register_own(&mut listener, place)?;
     let local = listener.local_addr()?;
-    log::info!("event=listening kind=metrics on={local}");
-    let access = if local.ip().to_canonical().is_loopback() { Access::Loopback } else { Access::Remote };
-    if access == Access::Remote {
-        log::warn!(
-            "event=metrics-exposed on={local} reason=\"whoever can connect there sees names and numbers\" \
-             hint=\"use a firewall, or 127.0.0.1 or unix:PATH\""
-        );
-    }
+    let access = if Address::Tcp(local).is_remote() { Access::Remote } else { Access::Loopback };
+    let tls = if access == Access::Remote { " tls=yes" } else { "" };
+    log::info!("event=listening kind=metrics on={local}{tls}");
     Ok((Listening::Tcp(listener), None, access))
 }
 
@@ -105,13 +120,20 @@ fn bind(net: &MioNet, path: &Path, place: usize) -> io::Result<Listened> {
 }
 
 impl Listener {
-    pub(super) fn accept(&mut self) -> Option<Sock> {
+    /// Accepts a connection. With `tls` it is one of another machine, whose address is returned as well.
+    pub(super) fn accept(&mut self, tls: Option<&Arc<ServerConfig>>) -> Option<(Sock, Option<IpAddr>)> {
         if !self.is_ready {
             return None;
         }
         let accepted = match &self.socket {
-            Listening::Tcp(listener) => listener.accept().map(|(sock, _)| Sock::Tcp(sock)),
-            Listening::Unix(listener) => listener.accept().map(|(sock, _)| Sock::Unix(sock)),
+            Listening::Tcp(listener) => listener.accept().and_then(|(sock, from)| match tls {
+                Some(tls) => {
+                    let sock = TlsSock::new(sock, tls.clone())?;
+                    Ok((Sock::Tls(Box::new(sock)), Some(from.ip().to_canonical())))
+                }
+                None => Ok((Sock::Tcp(sock), None)),
+            }),
+            Listening::Unix(listener) => listener.accept().map(|(sock, _)| (Sock::Unix(sock), None)),
         };
         // After any error, wait for the next edge: one connection more causes it.
         self.is_ready = accepted.is_ok();
@@ -123,6 +145,7 @@ impl Listener {
 pub(super) enum Sock {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<TlsSock>),
 }
 
 impl Sock {
@@ -132,6 +155,10 @@ impl Sock {
                 let _ = sock.set_nodelay(true);
                 net.register_own(sock, place)
             }
+            Self::Tls(sock) => {
+                let _ = sock.tcp().set_nodelay(true);
+                net.register_own(sock.tcp(), place)
+            }
             Self::Unix(sock) => net.register_own(sock, place),
         }
     }
@@ -139,27 +166,49 @@ impl Sock {
     pub(super) fn deregister(&mut self, net: &MioNet) {
         match self {
             Self::Tcp(sock) => net.deregister_own(sock),
+            Self::Tls(sock) => net.deregister_own(sock.tcp()),
             Self::Unix(sock) => net.deregister_own(sock),
         }
     }
 
-    pub(super) fn recv(&mut self, into: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn recv(&mut self, into: &mut [u8]) -> io::Result<Received> {
+        let count = match self {
+            Self::Tcp(sock) => sock.read(into)?,
+            Self::Unix(sock) => sock.read(into)?,
+            Self::Tls(sock) => return sock.recv(into),
+        };
+        Ok(if count == 0 { Received::End } else { Received::Bytes(count) })
+    }
+
+    /// Whether the client sends plain HTTP where it should use TLS.
+    pub(super) fn is_clear(&self) -> bool {
+        matches!(self, Self::Tls(sock) if sock.is_clear())
+    }
+
+    /// Whether bytes that [`Sock::send`] has taken wait for [`Sock::flush`].
+    pub(super) fn has_unsent(&self) -> bool {
+        matches!(self, Self::Tls(sock) if sock.has_unsent())
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::Tcp(sock) => sock.read(into),
-            Self::Unix(sock) => sock.read(into),
+            Self::Tls(sock) => sock.flush(),
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
         }
     }
 
     pub(super) fn send(&mut self, from: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(sock) => sock.write(from),
+            Self::Tls(sock) => sock.send(from),
             Self::Unix(sock) => sock.write(from),
         }
     }
 
-    pub(super) fn end_write(&self) -> io::Result<()> {
+    pub(super) fn end_write(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(sock) => sock.shutdown(std::net::Shutdown::Write),
+            Self::Tls(sock) => sock.end_write(),
             Self::Unix(sock) => sock.shutdown(std::net::Shutdown::Write),
         }
     }

@@ -17,7 +17,7 @@ pub enum Access {
     Loopback,
     /// A socket of the file system.
     Socket,
-    /// Other machines: they get metrics and probes, and nothing else.
+    /// Other machines, by TLS. Everything but probes needs a password.
     Remote,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Request<'a> {
         names: &[String],
     ) -> Result<Self, Refusal> {
         let path = head.target.split('?').next().unwrap_or_default();
-        let is_probe = matches!(path, "/live" | "/ready");
+        let is_probe = is_probe(path);
         match head.host {
             Some(host) if host::is_known(host, names) => {}
             // Load balancers probe with HTTP/1.0. A browser always sends a Host.
@@ -86,9 +86,6 @@ impl<'a> Request<'a> {
                 ));
             }
         }
-        if access == Access::Remote && !is_probe && path != "/metrics" {
-            return Err((403, "Forbidden", "only /metrics, /live and /ready are served to other machines"));
-        }
         let method = match head.method {
             "GET" | "HEAD" => Method::Get,
             "POST" => Method::Post,
@@ -99,13 +96,24 @@ impl<'a> Request<'a> {
         }
         Ok(Self { method, access, path, accept: head.values("Accept"), body })
     }
+
+    /// Whether it is served only with a password.
+    pub(super) fn needs_password(&self) -> bool {
+        self.access == Access::Remote && !is_probe(self.path)
+    }
+}
+
+/// Whether a path is that of a probe, which shows nothing but a state.
+fn is_probe(path: &str) -> bool {
+    matches!(path, "/live" | "/ready")
 }
 
 /// Checks that a change comes from the server's own page, or from a program.
 fn check_change(head: &Head<'_>, access: Access) -> Result<(), Refusal> {
     const FORBIDDEN: &str = "Forbidden";
+    let scheme = if access == Access::Remote { "https://" } else { "http://" };
     let is_same = |origin: &[u8]| {
-        let origin = std::str::from_utf8(origin).ok().and_then(|it| it.strip_prefix("http://"));
+        let origin = std::str::from_utf8(origin).ok().and_then(|it| it.strip_prefix(scheme));
         origin.is_some_and(|it| head.host.is_some_and(|host| it.eq_ignore_ascii_case(host)))
     };
     match head.values("Origin").as_slice() {
@@ -154,10 +162,19 @@ mod tests {
     }
 
     #[test]
-    fn other_machines_get_metrics_and_probes_alone() {
-        for path in ["/", "/api/status", "/metrics/", "/ready/x"] {
-            assert_eq!(get(path, "192.0.2.1", Access::Remote), Err(403), "{path}");
-            assert!(get(path, "127.0.0.1", Access::Loopback).is_ok(), "{path}");
+    fn other_machines_get_only_probes_without_a_password() {
+        for access in [Access::Loopback, Access::Socket, Access::Remote] {
+            for path in ["/", "/api/status", "/metrics", "/ready/x", "/live/", "//ready", "/metrics?/ready"] {
+                let text = format!("GET {path} HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n");
+                let head = head::parse(text.as_bytes()).expect("a head");
+                let request = Request::check(&head, b"", access, &[]).expect("a request");
+                assert_eq!(request.needs_password(), access == Access::Remote, "{path}");
+            }
+            for path in ["/ready", "/live?x"] {
+                let text = format!("GET {path} HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n");
+                let head = head::parse(text.as_bytes()).expect("a head");
+                assert!(!Request::check(&head, b"", access, &[]).expect("a request").needs_password());
+            }
         }
     }
 
@@ -173,6 +190,10 @@ mod tests {
         assert_eq!(post(&format!("{json}{own}"), Access::Loopback), Ok(Method::Post));
         assert_eq!(post(json, Access::Socket), Ok(Method::Post));
         assert_eq!(post(json, Access::Loopback), Err(403), "without Origin");
+        assert_eq!(post(json, Access::Remote), Err(403), "without Origin");
+        assert_eq!(post(&format!("{json}{own}"), Access::Remote), Err(403), "an origin without TLS");
+        let secure = "Origin: https://127.0.0.1:9\r\n";
+        assert_eq!(post(&format!("{json}{secure}"), Access::Remote), Ok(Method::Post));
         for origin in ["http://evil.example", "http://127.0.0.1:8", "https://127.0.0.1:9", "null", ""] {
             for access in [Access::Loopback, Access::Socket] {
                 assert_eq!(post(&format!("{json}Origin: {origin}\r\n"), access), Err(403), "{origin}");

@@ -25,7 +25,7 @@ use super::acme::{self, Acme, Host};
 use super::certificate;
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
 use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, TRUST_OPTIONS, To};
-use super::metrics::{METRICS, METRICS_NAME, Metrics};
+use super::metrics::{METRICS, METRICS_NAME, Metrics, Server};
 use super::share::Share;
 use super::through::{self, PASSWORD, PROXY};
 use super::tickets::{Renewed, Tickets};
@@ -49,7 +49,7 @@ use crate::metrics::agent::{Counters, Row};
 use crate::net::Net;
 use crate::options::value::{HostPort, count, host_port, listen_address, path, prefix, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, parse};
-use crate::password_check::PasswordChecker;
+use crate::password_check::{self, PasswordChecker};
 use crate::pin::Pin;
 use crate::state::State;
 use crate::ticket::Ticket;
@@ -211,7 +211,7 @@ fn log_rate(matches: &Matches) -> Result<u32, Failure> {
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     logging::start_with(&matches)?;
-    let metrics = Metrics::read(&matches)?;
+    let metrics = Metrics::read(&matches, Server::Agent)?;
     logging::limit(log_rate(&matches)?);
     let drain = upstream::span(matches.get("drain", seconds)?);
     let pool = u16::try_from(matches.get("pool", count(1, 100))?).unwrap_or(POOL);
@@ -352,7 +352,10 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         open_acme(&mut acme, &matches)?;
     }
     let mut net = daemon::world()?;
-    let checker = password_file.map(|file| PasswordChecker::start(file, net.waker())).transpose()?;
+    let checker = match &password_file {
+        Some(file) => Some(PasswordChecker::start(password_check::load(file)?, net.waker())?),
+        None => None,
+    };
     let once = matches.flag("once");
     let subject = client_ca.is_some();
     let mut config =
@@ -385,7 +388,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     acme.set_reachable(false);
     daemon::warn_of_root();
     let counters = Counters::new(ids);
-    let admin = Some(metrics.open(event_loop.net())?);
+    let admin = Some(metrics.open(None, event_loop.net())?);
     let started = event_loop.now().wall;
     let descriptors_max = share.descriptors;
     daemon::run(
@@ -399,6 +402,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             checker,
             acme,
             admin,
+            password_file,
             counters,
             started,
             descriptors_max,
@@ -420,6 +424,7 @@ struct AgentProgram {
     trace_writer: Option<TraceWriter>,
     key_list: Option<KeyList>,
     checker: Option<PasswordChecker>,
+    password_file: Option<PathBuf>,
     /// Certificates from a CA.
     acme: Acme,
     /// The operator's server; `None` while it works.
@@ -494,9 +499,14 @@ impl Program for AgentProgram {
                 log::error!("event=reload-refused reason={}", Escaped(&failure.to_string()));
             }
         }
-        match self.checker.as_mut().map(PasswordChecker::reload) {
+        match self.password_file.as_deref().map(password_check::load) {
             None => {}
-            Some(Ok(users)) => log::info!("event=reloaded option=password-file users={users}"),
+            Some(Ok(passwords)) => {
+                log::info!("event=reloaded option=password-file users={}", passwords.len());
+                if let Some(checker) = &mut self.checker {
+                    checker.replace(passwords);
+                }
+            }
             Some(Err(failure)) => {
                 log::error!("event=reload-refused reason={}", Escaped(&failure.to_string()));
             }

@@ -2,18 +2,20 @@
 
 use std::path::PathBuf;
 
-use crate::admin::{Address, Admin, open};
+use crate::admin::{Address, Admin, Remote, open};
 use crate::cert;
 use crate::failure::Failure;
 use crate::net::mio::MioNet;
 use crate::options::{Matches, Opt, value};
+use crate::password_check;
+use crate::password_file::Passwords;
 
 /// `--metrics ADDR:PORT|unix:PATH`.
 pub(super) const METRICS: Opt = Opt::many(
     "metrics",
     "ADDR:PORT|unix:PATH",
     "none",
-    "serve /metrics, /live and /ready here, to other machines as well, and on loopback or a socket also a page for the operator",
+    "serve /metrics, /live, /ready and, of a relay, a page for the operator here",
 );
 /// `--metrics-name NAME`.
 pub(super) const METRICS_NAME: Opt = Opt::many(
@@ -23,35 +25,87 @@ pub(super) const METRICS_NAME: Opt = Opt::many(
     "a further host name by which --metrics is addressed",
 );
 
+/// `--admin-password-file FILE`, of a relay.
+pub(super) const ADMIN_PASSWORD_FILE: Opt = Opt::one(
+    "admin-password-file",
+    "FILE",
+    "none",
+    "serve --metrics to other machines as well, with TLS, to users in this file of 'rendezvous password'; /live and /ready to everyone",
+);
+
+/// The program whose options these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Server {
+    /// It has a certificate, and so can serve other machines.
+    Relay,
+    /// It serves its own machine alone.
+    Agent,
+}
+
 /// The addresses and names of the options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Metrics {
     addresses: Vec<Address>,
     names: Vec<String>,
+    password_file: Option<PathBuf>,
 }
 
 impl Metrics {
     /// Reads the options.
     ///
     /// # Errors
-    /// An address or a name is malformed.
-    pub(super) fn read(matches: &Matches) -> Result<Self, Failure> {
+    /// An address or a name is malformed, or an address is not of this machine alone and there is no password.
+    pub(super) fn read(matches: &Matches, server: Server) -> Result<Self, Failure> {
+        let password_file = match server {
+            Server::Relay => matches.get_if(ADMIN_PASSWORD_FILE.long, value::path)?,
+            Server::Agent => None,
+        };
         let metrics = Self {
             addresses: matches.get_all(METRICS.long, address)?,
             names: matches.get_all(METRICS_NAME.long, name)?,
+            password_file,
         };
         if metrics.addresses.is_empty() && !metrics.names.is_empty() {
             return Err(Failure::Usage("--metrics-name needs --metrics ADDR:PORT".to_owned()));
         }
-        Ok(metrics)
+        let remote = metrics.addresses.iter().find(|address| address.is_remote());
+        match (remote, &metrics.password_file, server) {
+            (Some(address), None, Server::Relay) => Err(Failure::Usage(format!(
+                "--metrics {address}: other machines can connect there, so add --admin-password-file FILE, which \
+                 'rendezvous password FILE USER' makes; or use 127.0.0.1:PORT or unix:PATH"
+            ))),
+            (Some(address), _, Server::Agent) => Err(Failure::Usage(format!(
+                "--metrics {address}: an agent serves its metrics without TLS and password, so use 127.0.0.1:PORT or \
+                 unix:PATH, and a proxy with both for other machines"
+            ))),
+            (None, Some(_), _) => Err(Failure::Usage(
+                "--admin-password-file has no effect without a --metrics ADDR:PORT for other machines: on loopback and \
+                 sockets no password is asked for"
+                    .to_owned(),
+            )),
+            (Some(_), Some(_), Server::Relay) | (None, None, _) => Ok(metrics),
+        }
+    }
+
+    /// Reads the file of passwords, if there is one.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] if it cannot be read, if other users can read it, or if a line is malformed.
+    pub(super) fn passwords(&self) -> Result<Option<Passwords>, Failure> {
+        self.password_file.as_deref().map(password_check::load).transpose()
+    }
+
+    /// The names that a `Host` may have, besides `localhost` and addresses.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Opens the listeners.
     ///
     /// # Errors
     /// An address cannot be listened on.
-    pub(super) fn open<B>(&self, net: &MioNet) -> Result<Admin<B>, Failure> {
-        let mut admin = Admin::new(self.names.clone());
+    pub(super) fn open<B>(&self, remote: Option<Remote>, net: &MioNet) -> Result<Admin<B>, Failure> {
+        let mut admin = Admin::new(self.names.clone(), remote);
         for address in &self.addresses {
             open(&mut admin, net, address, false)?;
         }

@@ -1,4 +1,4 @@
-//! `rendezvous password`: sets a password in a file for `agent --password-file`.
+//! `rendezvous password`: sets a password in a file for `agent --password-file` or `serve --admin-password-file`.
 
 use std::io::{self, BufRead, IsTerminal, Read, Stdin};
 use std::path::Path;
@@ -20,11 +20,11 @@ use crate::state::{self, SECRET};
 pub(super) const SPEC: Spec = Spec {
     command: "password",
     operands: &["FILE", "USER"],
-    summary: "Sets the password of a user in a file for 'agent --password-file'. Makes the file if it is missing.",
+    summary: "Sets the password of a user in a file for 'agent --password-file' or 'serve --admin-password-file'. Makes the file if it is missing.",
     options: &[Opt::one("cost", "N", "12", "the cost of a check: 2^N rounds of bcrypt, 4 to 14")],
     footer: "\
 On a terminal, the password is asked for twice and not shown; otherwise it is the first line of standard input. It
-has at most 72 bytes. The file has the format of 'htpasswd -B' and mode 0600. An agent reads it again on SIGHUP.",
+has at most 72 bytes. The file has the format of 'htpasswd -B' and mode 0600. Agent and relay read it again on SIGHUP.",
 };
 
 /// Limit of a line, in bytes. It exceeds that of passwords, so that longer ones are detected.

@@ -83,6 +83,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     warn_of_pins(&acme, settings.engine.domain.as_deref(), &ids, &served);
 
     let mut net = daemon::world()?;
+    let remote = site::remote(&mut settings, &tls, &net)?;
     listen(&mut net, &mut settings, inherited)?;
     if acme.is_on() {
         hint_at_port(&settings);
@@ -105,7 +106,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         let taken = event_loop.net().take_status(listener);
         taken.map_err(|error| daemon::cannot("watch the status socket", &error))?;
     }
-    let mut operator = settings.metrics.open(event_loop.net())?;
+    let mut operator = settings.metrics.open(remote, event_loop.net())?;
     let usage = site::open_usage(&state, settings.usage_interval, &mut event_loop)?;
     if socket_file.is_some() {
         let address = admin::Address::Unix(state.file(control::NAME));
@@ -242,7 +243,7 @@ impl Program for Relay {
         }
         match self.files.reloaded() {
             None => {}
-            Some(Ok((settings, (tls, served), ids))) => {
+            Some(Ok((mut settings, (tls, served), ids))) => {
                 if settings.listen != self.listen || settings.listen_http != self.listen_http {
                     log::warn!(
                         "event=reload-ignored option=listen hint=\"restart the relay to change listeners\""
@@ -256,6 +257,7 @@ impl Program for Relay {
                 self.served = served;
                 self.domain.clone_from(&settings.engine.domain);
                 logging::limit(settings.log_rate);
+                self.serve_operators(&mut settings, &tls);
                 event_loop.set_tls(tls);
                 event_loop.set_head(settings.sizes().head);
                 event_loop.call(|host, now| acme::inner_mut(host).handle_config(settings.engine, now));

@@ -13,7 +13,7 @@ use crate::pin::Pin;
 use crate::slot::{Gate, Reading};
 use crate::tls::{
     HANDSHAKE_WIRE_MAX, Opened, Protocol, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError, TlsSession,
-    is_hello_too_long,
+    begins_with_method, is_hello_too_long,
 };
 use crate::tls_config::LetIn;
 use crate::x509;
@@ -486,10 +486,4 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             self.give(Some(parked));
         }
     }
-}
-
-/// Whether the bytes are a request method and a space, or a prefix of them. No TLS record begins with a letter.
-fn begins_with_method(wire: &[u8]) -> bool {
-    let method = wire.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
-    method > 0 && wire.get(method).is_none_or(|&byte| byte == b' ')
 }

@@ -32,7 +32,7 @@ struct Door {
     agent: Program,
 }
 
-fn set_password(world: &World, user: &str, password: &str) {
+pub(crate) fn set_password(world: &World, user: &str, password: &str) {
     let mut set = rendezvous();
     set.args(["password", "--cost", "4"]).arg(world.folder.0.join("users")).arg(user);
     assert!(run_with(&mut set, password.as_bytes()).status.success());

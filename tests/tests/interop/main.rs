@@ -40,6 +40,7 @@ mod metrics;
 mod names;
 mod nat;
 mod old_peers;
+mod operator;
 mod outside;
 mod paths;
 mod pebble;
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
         ("listening", listening::CASES),
         ("manual", manual::CASES),
         ("nat", nat::CASES),
+        ("operator", operator::CASES),
         ("outside", outside::CASES),
         ("paths", paths::CASES),
         ("agent", agent::CASES),

@@ -49,7 +49,7 @@ fn relay(world: &World, options: &[&str]) -> (Relay, SocketAddr) {
     (relay, at)
 }
 
-fn metrics_at(line: &str) -> Option<SocketAddr> {
+pub(crate) fn metrics_at(line: &str) -> Option<SocketAddr> {
     line.contains("kind=metrics").then(|| listening_at(line)).flatten()
 }
 

@@ -13,7 +13,7 @@ use crate::buffer::Sizes;
 #[cfg(feature = "acme")]
 use crate::command::acme;
 use crate::command::certificate;
-use crate::command::metrics::{METRICS, METRICS_NAME, Metrics};
+use crate::command::metrics::{ADMIN_PASSWORD_FILE, METRICS, METRICS_NAME, Metrics, Server};
 use crate::command::share::{BUFFER_MEMORY, MAX_CONNECTIONS};
 use crate::command::trace_writer::TRACE;
 use crate::command::upstream::span;
@@ -22,6 +22,7 @@ use crate::failure::Failure;
 use crate::ids::{is_label, is_name};
 use crate::logging::{LOG_FORMAT, LOG_RATE};
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, value};
+use crate::password_file::Passwords;
 use crate::tls::{HANDSHAKE_MEMORY, RECORD_MAX};
 
 /// The table of options.
@@ -151,6 +152,7 @@ pub(in crate::command) const SPEC: Spec = Spec {
         BUFFER_MEMORY,
         METRICS,
         METRICS_NAME,
+        ADMIN_PASSWORD_FILE,
         Opt::one(
             "usage-interval",
             "SECONDS",
@@ -164,7 +166,7 @@ pub(in crate::command) const SPEC: Spec = Spec {
         CONFIG,
     ],
     footer: "\
-SIGHUP reads the certificates, keys, ids, the --deny-file and the --config file's limits again, all or
+SIGHUP reads the certificates, keys, ids, passwords, the --deny-file and the --config file's limits again, all or
 nothing (listeners, buffers and the log level stay). A change of the file ids is in force within two seconds without it.
 SIGTERM and SIGINT shut down the relay gracefully; a second one ends it at once.
 
@@ -190,6 +192,8 @@ pub(super) struct Settings {
     pub(super) trace: Option<PathBuf>,
     pub(super) log_rate: u32,
     pub(super) metrics: Metrics,
+    /// The passwords for other machines.
+    pub(super) admin_passwords: Option<Passwords>,
     /// Zero: no traffic is kept.
     pub(super) usage_interval: Span,
 }
@@ -253,6 +257,7 @@ impl Settings {
             pair,
             ..Config::default()
         };
+        let metrics = Metrics::read(matches, Server::Relay)?;
         Ok(Self {
             engine,
             listen: [
@@ -273,9 +278,16 @@ impl Settings {
             buffer_memory: memory.0,
             trace: matches.get_if(TRACE.long, value::path)?,
             log_rate: count(LOG_RATE.long, 0)?,
-            metrics: Metrics::read(matches)?,
+            admin_passwords: metrics.passwords()?,
+            metrics,
             usage_interval: seconds("usage-interval")?,
         })
+    }
+
+    /// The names by which other machines may address the operator's server.
+    pub(super) fn admin_names(&self) -> Vec<String> {
+        let names = self.metrics.names().iter().chain(&self.names).chain(&self.engine.domain);
+        names.map(|name| name.to_ascii_lowercase()).collect()
     }
 
     /// The buffer sizes.

@@ -9,16 +9,19 @@ use rendezvous_core::time::{Now, Span};
 use rendezvous_core::trace::Recorder;
 
 use super::Relay;
-use crate::admin::{Access, Method, Request, Response, SLICE, Site, page};
+use super::settings::Settings;
+use crate::admin::{Access, Method, Remote, Request, Response, SLICE, Site, page};
 use crate::clock;
 use crate::command::acme::{self, Host};
 use crate::daemon::Loop;
+use crate::event_loop::TlsSetup;
 use crate::failure::Failure;
 use crate::logging;
 use crate::metrics::process::Process;
 use crate::metrics::relay::{Facts, Row};
 use crate::metrics::{Format, Scrape};
 use crate::net::mio::MioNet;
+use crate::password_check::PasswordChecker;
 use crate::state::State;
 use crate::status::kick;
 use crate::status::listing::Listing;
@@ -49,7 +52,30 @@ pub(super) fn open_usage(
     Usage::start(state.clone(), interval, event_loop.net().waker(), now)
 }
 
+/// How other machines are served, if they are.
+///
+/// # Errors
+/// The system has no entropy or cannot start a thread.
+pub(super) fn remote(
+    settings: &mut Settings,
+    tls: &TlsSetup,
+    net: &MioNet,
+) -> Result<Option<Remote>, Failure> {
+    let Some((passwords, tls)) = settings.admin_passwords.take().zip(tls.server.clone()) else {
+        return Ok(None);
+    };
+    let checker = PasswordChecker::start(passwords, net.waker())?;
+    Ok(Some(Remote { tls, checker, names: settings.admin_names() }))
+}
+
 impl Relay {
+    /// Puts new certificates and passwords in force for other machines.
+    pub(super) fn serve_operators(&mut self, settings: &mut Settings, tls: &TlsSetup) {
+        if let (Some(admin), Some(tls)) = (&mut self.admin, &tls.server) {
+            admin.reload(tls, settings.admin_names(), settings.admin_passwords.take());
+        }
+    }
+
     /// Adds to the usage what has moved.
     pub(super) fn keep_usage(&mut self, event_loop: &Loop<Host<Recorder<Engine>>>) {
         let now = Now { wall: clock::wall(), ..event_loop.now() };
