@@ -90,6 +90,8 @@ impl Engine {
             return self.hand_over(hidden, on, id, request, now);
         }
         let hold = match self.registry.presence(id, now) {
+            // It may wait at another relay, and comes when it renews its connections.
+            _ if self.config.group => self.config.hold,
             Presence::Absent => Span::ZERO,
             Presence::Left { hold } => hold.min(self.config.hold),
             Presence::Offline | Presence::Busy => self.config.hold,

@@ -64,6 +64,29 @@ fn an_agent_and_a_client_that_send_the_first_label_meet() {
     assert_eq!(world.peer(client), Some(hidden));
 }
 
+/// The load balancer gives a name to another relay before the agent has renewed its connections.
+#[test]
+fn a_client_is_held_for_a_hidden_server_that_has_never_been_here_or_has_left() {
+    let mut world = group();
+    let ask = get_at("home.hidden.example");
+    for nonce in ["0123456789abcdef", "0123456789abcdeg"] {
+        // Long after the start, and long after the hidden server has left.
+        world.wait_secs(3_600);
+        let client = world.asks("home.hidden.example", &ask);
+        assert_eq!(world.got(client), "", "it is held");
+        let hidden = world.named("home.hidden.example");
+        let connect = bound_connect(ID, world.now.wall, nonce);
+        world.write(hidden, connect);
+        assert_eq!(world.peer(client), Some(hidden));
+        world.end(hidden, End::Clean);
+        world.end(client, End::Clean);
+    }
+    world.wait_secs(3_600);
+    let client = world.asks("home.hidden.example", &ask);
+    world.wait_secs(60);
+    assert!(world.got(client).starts_with("HTTP/1.1 404 "), "not for ever: {}", world.got(client));
+}
+
 #[test]
 fn a_token_is_not_accepted_under_another_server_name() {
     let mut world = group();
