@@ -1,7 +1,8 @@
-//! Rules for the repository itself: citations exist, and modules have an order.
+//! Rules for the repository itself: citations exist, modules have an order, and packages are complete.
 
 mod citations;
 mod layers;
+mod packages;
 
 use std::fs;
 use std::path::{Path, PathBuf};
