@@ -71,7 +71,8 @@ fn inherit(fd: i32, name: &str) -> Result<Inherited, Failure> {
         |why: &str| Failure::Failed(format!("cannot use the inherited socket {fd} ('{name}'): {why}"));
     let socket = Socket::from(linux::inherited(fd).map_err(|error| failed(&reason(&error)))?);
     let address = socket.local_addr().ok().and_then(|address| address.as_socket());
-    let (Some(on), Ok(true), Ok(socket2::Type::STREAM)) = (address, socket.is_listener(), socket.r#type())
+    let (Some(on), Ok(true), Ok(socket2::Type::STREAM)) =
+        (address, linux::is_listener(&socket), socket.r#type())
     else {
         return Err(failed("not a listening TCP socket (ListenStream=)"));
     };

@@ -360,6 +360,21 @@ pub(crate) fn inherited(number: i32) -> std::io::Result<std::os::fd::OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Whether a socket listens.
+///
+/// # Errors
+/// Those of getsockopt(2).
+#[cfg(target_os = "linux")]
+pub(crate) fn is_listener(socket: &socket2::Socket) -> std::io::Result<bool> {
+    socket.is_listener()
+}
+
+/// Whether a socket listens: unknown on this system, where accepting fails if it does not.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_listener(_: &socket2::Socket) -> std::io::Result<bool> {
+    Ok(true)
+}
+
 /// The monotonic clock in microseconds, as the service manager reads it; `None` if there is none.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "clock_gettime(2) into a plain structure of numbers")]

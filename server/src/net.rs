@@ -11,6 +11,10 @@ pub(crate) mod look_up;
 pub mod mio;
 pub(crate) mod names;
 mod paths;
+#[cfg(target_os = "linux")]
+mod pipe;
+#[cfg(not(target_os = "linux"))]
+#[path = "net/no_pipe.rs"]
 mod pipe;
 mod resolver;
 pub mod stdio;

@@ -10,7 +10,7 @@ use miniserde::json;
 
 use super::columns::{columns, octets, shown, span};
 use crate::console::print;
-use crate::failure::Failure;
+use crate::failure::{Failure, reason};
 use crate::options::{Opt, STATE, Spec, parse};
 use crate::state;
 use crate::status::document::{Document, Reason};
@@ -28,13 +28,15 @@ pub(super) const SPEC: Spec = Spec {
             "connections",
             "show each connection instead: its peer, hidden server, age, bytes and how it came",
         ),
+        Opt::flag("ready", "only check whether the relay accepts connections, for health checks"),
         Opt::flag("watch", "show it again every two seconds, until Ctrl-C"),
         Opt::flag("json", "print a JSON object"),
     ],
     footer: "\
 It reads the relay's socket, control.sock in the state folder, which only its owner (and root) may open.
 'SEEN' is the time since the hidden server was last connected. Counters start at the relay's
-start. Exit code 1 if no relay runs with that state folder.",
+start. Exit code 1 if no relay runs with that state folder. With --ready also if the relay shuts
+down, or has no valid certificate.",
 };
 
 /// The interval of `--watch`.
@@ -51,6 +53,14 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     let folder = state::find(matches.one("state"))?;
     let (connections, is_json) = (matches.flag("connections"), matches.flag("json"));
+    if matches.flag("ready") {
+        if connections || is_json || matches.flag("watch") {
+            return Err(Failure::Usage(
+                "--ready cannot be combined with other options than --state".to_owned(),
+            ));
+        }
+        return check_ready(&folder);
+    }
     if !matches.flag("watch") {
         return print(&text(&folder, connections, is_json)?);
     }
@@ -59,6 +69,15 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         print(&format!("{clear}{}", text(&folder, connections, is_json)?))?;
         thread::sleep(WATCH);
     }
+}
+
+/// Checks whether the relay accepts connections, as `GET /ready` does.
+fn check_ready(folder: &Path) -> Result<(), Failure> {
+    control::get(folder, "/ready").map(drop).map_err(|error| match socket::ask(folder) {
+        // Says whether a relay runs at all.
+        Err(failure) => failure,
+        Ok(_) => Failure::Failed(format!("the relay is not ready: {}", reason(&error))),
+    })
 }
 
 /// What is shown once.

@@ -135,8 +135,8 @@ impl MioNet {
     /// # Errors
     /// Those of socket, bind and listen.
     pub fn bind(&mut self, on: SocketAddr, bind: Bind) -> io::Result<SocketAddr> {
-        let socket =
-            Socket::new(Domain::for_address(on), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+        let socket = Socket::new(Domain::for_address(on), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
         if on.is_ipv6() {
             socket.set_only_v6(bind.only_v6 || on.ip() != std::net::Ipv6Addr::UNSPECIFIED)?;
         }

@@ -1,5 +1,4 @@
-//! Kernel pipes between two sockets (splice(2)), for the bytes of a cleartext pair. Only Linux has splice(2); elsewhere
-//! there are no pipes, and bytes are copied.
+//! Kernel pipes between two sockets (splice(2)), for the bytes of a cleartext pair. Only Linux has splice(2).
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -61,7 +60,6 @@ impl Pipes {
     }
 }
 
-#[cfg(target_os = "linux")]
 impl Pipe {
     fn new() -> io::Result<Self> {
         let (read, write) = linux::pipe(SIZE)?;
@@ -81,20 +79,5 @@ impl Pipe {
         let n = linux::splice(&self.read, to, self.held)?;
         self.held -= n;
         Ok(n)
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-impl Pipe {
-    fn new() -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    pub(super) fn fill(&mut self, _: &impl AsFd, _: usize) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    pub(super) fn empty(&mut self, _: &impl AsFd) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
     }
 }

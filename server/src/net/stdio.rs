@@ -6,10 +6,10 @@
 //! makes the blocking calls behind a socket pair.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -206,6 +206,9 @@ impl End {
 /// It is neither, it cannot be opened (a pipe of another user), or its other end is closed.
 #[cfg(target_os = "linux")]
 fn open_again(file: &File, direction: Direction) -> io::Result<File> {
+    use std::io::IsTerminal as _;
+    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+
     let before = file.metadata()?;
     // A pseudo-terminal's master is excluded: opening it again makes another terminal.
     let is_master = before.rdev() == libc::makedev(5, 2);

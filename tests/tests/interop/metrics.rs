@@ -251,8 +251,11 @@ fn a_draining_relay_is_live_and_not_ready() {
     client.send(format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(&home.id)).as_bytes());
     crate::hidden::read_head(&mut hidden);
     assert_eq!(get(at, "/ready"), (200, "ready\n".to_owned()));
+    let health_check = || run(rendezvous().args(["status", "--ready", "--state"]).arg(world.state()));
+    assert!(health_check().status.success());
     relay.program.signal("TERM");
     relay.program.expect_line("event=stopping");
+    assert_eq!(health_check().status.code(), Some(1));
     assert_eq!(get(at, "/ready"), (503, "shutting down\n".to_owned()));
     assert_eq!(get(at, "/live").0, 200);
     assert!(!world.state().join("control.sock").exists(), "another relay may use the folder");

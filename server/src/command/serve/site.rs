@@ -162,10 +162,12 @@ impl RelaySite<'_> {
     fn not_ready(&self) -> Option<&'static str> {
         let engine = acme::inner(self.event_loop.machine()).machine();
         let now = clock::wall();
+        let certificates = self.certificates();
         match () {
             () if engine.is_draining() => Some("shutting down"),
-            () if self.certificates().values().any(|not_after| *not_after > now) => None,
+            () if certificates.values().any(|not_after| *not_after > now) => None,
             () if !self.relay.needs_certificate => None,
+            () if certificates.is_empty() => Some("there is no certificate yet"),
             () => Some("the certificate has expired"),
         }
     }
