@@ -1,18 +1,15 @@
 //! The frame of every long-running command around its event loop: signals, events, the service manager and graceful
 //! shutdown.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use log::Level;
 use rendezvous_core::event::Event;
 use rendezvous_core::machine::Machine;
 use rendezvous_core::time::{Now, Span, Time};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::event_loop::EventLoop;
 use crate::failure::{Failure, reason};
 use crate::linux;
+use crate::linux::signals::{SIGHUP, SIGINT, SIGTERM};
 use crate::logging::{self, Escaped};
 use crate::net::mio::MioNet;
 use crate::notify::Manager;
@@ -108,11 +105,7 @@ pub(crate) fn cannot(what: &str, error: &std::io::Error) -> Failure {
 /// # Errors
 /// Those of sigaction(2).
 pub fn survive_file_size_limit() -> Result<(), Failure> {
-    let reached = Arc::new(AtomicBool::new(false));
-    match signal_hook::flag::register(SIGXFSZ, reached) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(cannot("take signals", &error)),
-    }
+    linux::survive_file_size_limit().map_err(|error| cannot("take signals", &error))
 }
 
 /// Drops privileges that no command needs, before any secret is read: core dumps, debuggers of the same user, and

@@ -13,13 +13,13 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, reason};
 use crate::linux;
+use crate::linux::files::{FileTypeExt, MetadataExt, NO_WAIT, OpenOptionsExt};
 
 /// Limit of symbolic links on a path, as in the kernel (path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -176,8 +176,7 @@ fn open(path: &Path, kind: FileKind) -> Result<Opened, OpenError> {
     if let Some(owners) = owners {
         PathWalk::new(owners).follow(path).map_err(OpenError::Refused)?;
     }
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(NO_WAIT).open(path)?;
     let metadata = file.metadata()?;
     check_type(&metadata)?;
     if let Some(owners) = owners {

@@ -15,7 +15,6 @@ pub mod steering;
 
 use std::fmt;
 use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rendezvous_core::id::Id;
@@ -24,6 +23,7 @@ use rendezvous_core::token::Key;
 use crate::failure::Failure;
 use crate::files::{self, Content, FileKind};
 use crate::key_uri;
+use crate::linux::files::MetadataExt;
 pub use edit::Edit;
 pub use steering::Steering;
 

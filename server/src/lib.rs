@@ -25,11 +25,13 @@ pub mod failure;
 pub mod files;
 pub mod ids;
 pub mod key_uri;
+#[cfg(unix)]
 mod linux;
 pub mod live_certificates;
 pub mod logging;
 pub mod metrics;
 pub mod net;
+#[cfg(unix)]
 pub mod notify;
 pub mod options;
 mod password_check;
@@ -38,6 +40,7 @@ pub mod pin;
 pub mod proxy_url;
 pub mod relay_url;
 mod slot;
+#[cfg(unix)]
 pub mod socket_file;
 pub mod state;
 pub mod status;
@@ -46,5 +49,13 @@ pub mod tls;
 pub mod tls_config;
 pub mod trust;
 pub mod usage;
+#[cfg(windows)]
+mod windows;
 mod worker;
 mod x509;
+
+// On Windows, other modules have these names.
+#[cfg(windows)]
+use windows as linux;
+#[cfg(windows)]
+pub use windows::{notify, socket_file};

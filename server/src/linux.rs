@@ -1,6 +1,9 @@
 //! System calls that the standard library does not offer, most of them Linux only. Elsewhere TCP state is unknown, and
 //! only keepalive detects dead peers.
 
+pub(crate) mod files;
+pub(crate) mod signals;
+
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -74,7 +77,6 @@ pub(crate) fn unacknowledged(sock: &impl AsFd) -> usize {
 ///
 /// # Errors
 /// Those of recv(2); `WouldBlock` if there is no data.
-#[cfg(unix)]
 #[allow(unsafe_code, reason = "recv(2) into a slice")]
 pub(crate) fn receive_now(socket: &impl AsFd, into: &mut [u8]) -> std::io::Result<usize> {
     use std::os::fd::AsRawFd;
@@ -89,7 +91,6 @@ pub(crate) fn receive_now(socket: &impl AsFd, into: &mut [u8]) -> std::io::Resul
 ///
 /// # Errors
 /// Those of send(2); `WouldBlock` if there is no room.
-#[cfg(unix)]
 #[allow(unsafe_code, reason = "send(2) from a slice")]
 pub(crate) fn send_now(socket: &impl AsFd, from: &[u8]) -> std::io::Result<usize> {
     use std::os::fd::AsRawFd;
@@ -116,7 +117,6 @@ pub(crate) fn wait_writable(file: &impl AsFd) -> std::io::Result<()> {
     wait(file, libc::POLLOUT)
 }
 
-#[cfg(unix)]
 #[allow(unsafe_code, reason = "poll(2) on one plain structure")]
 fn wait(file: &impl AsFd, events: libc::c_short) -> std::io::Result<()> {
     use std::os::fd::AsRawFd;
@@ -233,7 +233,6 @@ pub(crate) const fn trim_heap() {}
 ///
 /// # Errors
 /// Those of dup2(2).
-#[cfg(unix)]
 #[allow(unsafe_code, reason = "dup2(2) between open descriptors")]
 pub(crate) fn replace(file: &impl AsFd, place: &impl AsFd) -> std::io::Result<()> {
     use std::os::fd::AsRawFd;
@@ -245,7 +244,6 @@ pub(crate) fn replace(file: &impl AsFd, place: &impl AsFd) -> std::io::Result<()
 }
 
 /// Raises the limit of open descriptors to the hard limit. Returns the new limit, or `None` if it is unknown.
-#[cfg(unix)]
 #[allow(unsafe_code, reason = "getrlimit(2) and setrlimit(2) on a plain structure of numbers")]
 pub(crate) fn raise_descriptors() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -266,7 +264,6 @@ pub(crate) fn raise_descriptors() -> Option<u64> {
 ///
 /// # Errors
 /// The first call that failed; the others were tried as well.
-#[cfg(unix)]
 #[allow(unsafe_code, reason = "prctl(2) with integers, and setrlimit(2) on a plain structure of numbers")]
 pub(crate) fn give_up_privileges() -> std::io::Result<()> {
     let check = |rc: libc::c_int| if rc == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
@@ -293,7 +290,6 @@ pub(crate) fn is_root() -> bool {
 }
 
 /// The effective user ID of this process.
-#[cfg(unix)]
 #[allow(unsafe_code, reason = "geteuid(2), which cannot fail")]
 pub(crate) fn effective_user() -> u32 {
     // SAFETY: it only returns a number.
@@ -321,7 +317,6 @@ pub(crate) fn is_unmapped_user(uid: u32) -> bool {
 /// Runs `make` with a file mode creation mask of 0177, so that new files are private to their owner.
 ///
 /// The mask applies to the whole process: files that other threads create at the same time are private as well.
-#[cfg(unix)]
 #[allow(unsafe_code, reason = "umask(2), which cannot fail")]
 pub(crate) fn with_private_files<R>(make: impl FnOnce() -> R) -> R {
     // SAFETY: it takes and returns an integer.
@@ -347,7 +342,6 @@ pub(crate) fn take_variable(name: &str) -> Option<std::ffi::OsString> {
 ///
 /// # Errors
 /// The descriptor is not open.
-#[cfg(unix)]
 #[allow(unsafe_code, reason = "a descriptor's number from outside, and fcntl(2) on it")]
 pub(crate) fn inherited(number: i32) -> std::io::Result<std::os::fd::OwnedFd> {
     use std::os::fd::{FromRawFd, OwnedFd};
@@ -375,8 +369,24 @@ pub(crate) fn is_listener(_: &socket2::Socket) -> std::io::Result<bool> {
     Ok(true)
 }
 
+/// Another descriptor of standard error.
+///
+/// # Errors
+/// It is closed, or the system has no descriptors left.
+pub(crate) fn stderr() -> std::io::Result<std::fs::File> {
+    Ok(std::fs::File::from(std::io::stderr().as_fd().try_clone_to_owned()?))
+}
+
+/// Ignores SIGXFSZ, so that a write beyond the file size limit (RLIMIT_FSIZE) fails instead of ending the program.
+///
+/// # Errors
+/// Those of sigaction(2).
+pub(crate) fn survive_file_size_limit() -> std::io::Result<()> {
+    let reached = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, reached).map(drop)
+}
+
 /// The monotonic clock in microseconds, as the service manager reads it; `None` if there is none.
-#[cfg(unix)]
 #[allow(unsafe_code, reason = "clock_gettime(2) into a plain structure of numbers")]
 pub(crate) fn monotonic_micros() -> Option<u64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Now, Span};
 
+#[cfg(windows)]
+pub use crate::windows::stdio;
+
 pub(crate) mod look_up;
 pub mod mio;
 pub(crate) mod names;
@@ -17,6 +20,7 @@ mod pipe;
 #[path = "net/no_pipe.rs"]
 mod pipe;
 mod resolver;
+#[cfg(unix)]
 pub mod stdio;
 
 /// A readiness edge. It is only a hint to try a call; the result of the call decides.

@@ -1,9 +1,8 @@
 //! The state folder, and atomic writing of files there and elsewhere, with secrets private to their owner.
 
 use std::env;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use crate::entropy;
 use crate::escape::Escaped;
 use crate::failure::{Failure, reason};
 use crate::files;
+use crate::linux::files::{DirBuilderExt, MetadataExt, NO_FOLLOW, OpenOptionsExt, set_mode, set_owner};
 use crate::logging;
 
 /// The mode of a file that holds a secret.
@@ -172,8 +172,8 @@ impl State {
                     Ok(file)
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-                    let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path)?;
+                    let file =
+                        OpenOptions::new().read(true).write(true).custom_flags(NO_FOLLOW).open(&path)?;
                     if file.metadata()?.is_file() {
                         Ok(file)
                     } else {
@@ -295,7 +295,7 @@ impl Temporary {
         // Private until it is complete, whatever its final mode.
         let mut temporary = Temporary { file: create_new(&path, SECRET).map_err(failed)?, path };
         temporary.file.write_all(bytes).map_err(failed)?;
-        temporary.file.set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
+        set_mode(&temporary.file, mode).map_err(failed)?;
         temporary.file.sync_all().map_err(failed)?;
         Ok(temporary)
     }
@@ -356,7 +356,7 @@ fn give_to_owner_of(path: &Path, file: &File) {
     if let (Ok(owner), Ok(ours)) = (fs::symlink_metadata(path), file.metadata())
         && (owner.uid(), owner.gid()) != (ours.uid(), ours.gid())
     {
-        let _ = std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()));
+        let _ = set_owner(file, owner.uid(), owner.gid());
     }
 }
 

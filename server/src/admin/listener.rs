@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::net::{TcpListener, TcpStream};
 use rustls::ServerConfig;
 
 use super::request::Access;
@@ -14,7 +14,7 @@ use super::tls_sock::{Received, TlsSock};
 use super::{Admin, LISTENERS_MAX};
 use crate::failure::{Failure, reason};
 use crate::net::mio::MioNet;
-use crate::socket_file::{self, SocketFile};
+use crate::socket_file::{self, SocketFile, UnixListener, UnixStream};
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::console::print;
 use crate::failure::Failure;
+use crate::linux::files::{DirBuilderExt as _, OpenOptionsExt as _, set_mode_of};
 use crate::options::value::path;
 use crate::options::{Opt, Spec, parse};
 
@@ -106,7 +106,7 @@ fn copy_program(from: &Path, to: &Path) -> Result<(), Failure> {
     make_folder(to.parent().unwrap_or(Path::new("/")), 0o755)?;
     let new = to.with_extension("new");
     fs::copy(from, &new).map_err(|error| Failure::of_file("write", &new, &error))?;
-    let mode = fs::set_permissions(&new, fs::Permissions::from_mode(0o755));
+    let mode = set_mode_of(&new, 0o755);
     mode.and_then(|()| fs::rename(&new, to)).map_err(|error| Failure::of_file("write", to, &error))
 }
 

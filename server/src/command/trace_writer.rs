@@ -2,11 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::background_writer::{BackgroundWriter, FLUSH_MAX, Sink};
 use crate::failure::{Failure, reason};
+use crate::linux::files::OpenOptionsExt;
 use crate::logging::Escaped;
 use crate::options::Opt;
 use crate::state::SECRET;

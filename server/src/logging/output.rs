@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::background_writer::Sink;
@@ -36,7 +35,7 @@ impl Output {
     /// The system has no descriptors left.
     pub(super) fn stderr(notice: fn(u64) -> String) -> io::Result<Self> {
         // Does not use the standard library's handle, whose lock would be held during a blocking call.
-        Ok(Self::new(File::from(io::stderr().as_fd().try_clone_to_owned()?), notice))
+        Ok(Self::new(linux::stderr()?, notice))
     }
 
     fn new(file: File, notice: fn(u64) -> String) -> Self {

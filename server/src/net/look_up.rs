@@ -69,6 +69,15 @@ pub(crate) fn look_up(host: &str, family: Family) -> Vec<SocketAddr> {
     found
 }
 
+/// Resolves the addresses of one family. The system is asked for both.
+#[cfg(windows)]
+pub(crate) fn look_up(host: &str, family: Family) -> Vec<SocketAddr> {
+    use std::net::ToSocketAddrs as _;
+
+    let Ok(found) = (host, 0).to_socket_addrs() else { return Vec::new() };
+    found.filter(|address| address.is_ipv6() == (family == Family::V6)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event::Source;
-use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Now, Span};
-use signal_hook_mio::v1_0::Signals;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::paths::Paths;
@@ -20,6 +19,8 @@ use super::stdio::Stdio;
 use super::{Edge, GENERATION_MASK, Net, Resolved};
 use crate::clock::Clock;
 use crate::linux;
+use crate::linux::signals::{self, Signals};
+use crate::socket_file::{UnixListener, UnixStream};
 
 /// The listen backlog. It is larger than mio's fixed 128, because all agents reconnect at once after a restart of the
 /// relay.
@@ -247,9 +248,7 @@ impl MioNet {
     /// # Errors
     /// The signal handlers cannot be installed.
     pub fn take_signals(&mut self, which: &[i32]) -> io::Result<()> {
-        let mut signals = Signals::new(which)?;
-        self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
-        self.signals = Some(signals);
+        self.signals = Some(Signals::take(self.poll.registry(), SIGNALS, &self.waker, which)?);
         // A signal before the registration may have caused no edge.
         self.signalled = true;
         Ok(())
@@ -259,7 +258,7 @@ impl MioNet {
     pub fn signal(&mut self) -> Option<i32> {
         // Checking for signals in every turn would add about 5 % to the time of a relayed request.
         let signals = self.signals.as_mut().filter(|_| self.signalled)?;
-        let signal = signals.pending().next();
+        let signal = signals.next();
         self.signalled = signal.is_some();
         signal
     }
@@ -286,7 +285,7 @@ impl Net for MioNet {
         for event in &self.events {
             match event.token() {
                 SIGNALS => self.signalled = true,
-                WAKER => {}
+                WAKER => self.signalled |= signals::USE_WAKER,
                 STATUS => self.asked = true,
                 Token(own @ OWN..) if own < OWN + OWN_MAX => self.own_edges.push(OwnEdge {
                     place: own - OWN,

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use mio::net::UnixListener;
 use socket2::SockRef;
 
 use super::DOCUMENT_MAX;
@@ -16,7 +15,7 @@ use crate::failure::{Failure, reason};
 use crate::ids::Stamp;
 use crate::logging::Escaped;
 use crate::pin::Pin;
-use crate::socket_file;
+use crate::socket_file::{self, UnixListener, UnixStream};
 use crate::state::{LockError, State};
 
 /// Its name in the state folder.
@@ -62,7 +61,7 @@ pub fn open(state: &State) -> Result<Option<UnixListener>, Failure> {
 }
 
 /// Writes the document to a connection and closes it. If it does not fit into the send buffer, the rest is dropped.
-pub fn answer(mut caller: mio::net::UnixStream, document: &str) {
+pub fn answer(mut caller: UnixStream, document: &str) {
     // If this fails, the system's default size is large enough.
     let _ = SockRef::from(&caller).set_send_buffer_size(2 * DOCUMENT_MAX);
     match caller.write(document.as_bytes()) {
