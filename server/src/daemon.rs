@@ -231,7 +231,8 @@ impl ProgramRun {
             program.stopping();
             // Log readers may rely on this line: the listeners are closed by now.
             let within = self.drain_max.as_secs_up();
-            log::log!(program.default_level(), "event=stopping timeout={within}s");
+            let hint = "a second signal ends the remaining connections at once";
+            log::log!(program.default_level(), "event=stopping timeout={within}s hint=\"{hint}\"");
             event_loop.call(P::drain);
             self.drained = Some(now + self.drain_max);
         }

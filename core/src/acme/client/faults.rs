@@ -9,6 +9,7 @@ use super::super::message::{NoResponse, Response};
 use super::super::problem::{Problem, display};
 use super::super::renewal::renew_at;
 use super::{Client, Exchange, Next, Wanted};
+use crate::conn::{DialFailure, TlsFailure};
 use crate::dialer::DialError;
 use crate::time::{Now, Span};
 
@@ -166,11 +167,43 @@ impl Client {
 
 fn describe(why: NoResponse) -> String {
     match why {
-        NoResponse::Unreachable(DialError::Tls(why)) => format!("TLS with the CA failed ({why:?})"),
-        NoResponse::Unreachable(why) => format!("the CA could not be reached ({why:?})"),
+        NoResponse::Unreachable(DialError::Tls(why)) => format!("TLS with the CA failed: {}", of_tls(why)),
+        NoResponse::Unreachable(why) => format!("the CA could not be reached: {}", of_dialling(why)),
         NoResponse::Ended => String::from("the connection ended before the response was complete"),
         NoResponse::TimedOut => String::from("the CA did not respond in time"),
         NoResponse::Malformed => String::from("the CA's response is not HTTP"),
         NoResponse::TooLarge => String::from("the CA's response is too large"),
+    }
+}
+
+const fn of_dialling(why: DialError) -> &'static str {
+    match why {
+        DialError::Dial(DialFailure::Name) => "its name does not resolve",
+        DialError::Dial(DialFailure::Refused) => "connection refused",
+        DialError::Dial(DialFailure::Unreachable) => "no answer, or no route",
+        DialError::Dial(DialFailure::Local) => "this machine could not connect",
+        DialError::Ended(_) => "it ended the connection",
+        DialError::Silent => "no response in time",
+        DialError::Garbled => "its response is not HTTP",
+        DialError::Tls(why) => of_tls(why),
+        DialError::Proxy(_) => "the proxy opened no tunnel",
+    }
+}
+
+const fn of_tls(why: TlsFailure) -> &'static str {
+    match why {
+        TlsFailure::Certificate => "its certificate is not acceptable",
+        TlsFailure::CertificateExpired => "its certificate has expired, or this machine's clock is ahead",
+        TlsFailure::CertificateNotYetValid => {
+            "its certificate is not valid yet, or this machine's clock is behind"
+        }
+        TlsFailure::CertificateName => "its certificate is for another name",
+        TlsFailure::CertificateIssuer => "no trusted CA signed its certificate",
+        TlsFailure::Ended => "it ended the connection in the handshake",
+        TlsFailure::PlainHttp => "it speaks plain HTTP",
+        TlsFailure::Version | TlsFailure::Alpn | TlsFailure::Cipher => {
+            "no common version, protocol or cipher suite"
+        }
+        TlsFailure::TooLong | TlsFailure::Protocol => "malformed TLS",
     }
 }
