@@ -16,6 +16,8 @@ use self::follow::Follow;
 pub use self::listing::{ConnectionInfo, ConnectionState};
 pub use self::snapshot::{Connections, IdSnapshot, Snapshot};
 pub use self::steer::Kick;
+use self::take_over::Service;
+pub use self::take_over::TakeOver;
 use crate::client_hello;
 use crate::conns::Conns;
 use crate::entropy::Entropy;
@@ -47,6 +49,7 @@ mod request;
 mod route;
 mod snapshot;
 mod steer;
+mod take_over;
 
 /// A plain-token connection becomes eligible this long after its 200 is in the socket. A hidden server of 2013 loses
 /// a request that arrives in one segment with the 200.
@@ -86,7 +89,7 @@ pub struct Engine {
     /// [`Config::denied`], for look-ups.
     denied: PrefixSet,
     counts: Counts,
-    draining: bool,
+    service: Service,
 }
 
 /// Thousands of connections wait, and each has room for every state. So large parts are boxed.
@@ -241,7 +244,7 @@ impl Engine {
             server_names: BTreeMap::new(),
             health_checks: BTreeSet::new(),
             instance: Instance::of_seed(&seed),
-            draining: false,
+            service: Service::default(),
         }
     }
 
@@ -285,7 +288,7 @@ impl Engine {
 
     /// Shuts down: waiting connections are closed, further clients get 503, and pairs continue.
     pub fn handle_drain(&mut self, now: Now) {
-        self.draining = true;
+        self.service = Service::Draining;
         for on in self.conns.open_ids() {
             match self.conns.state(on) {
                 Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Drained, now),
@@ -300,10 +303,10 @@ impl Engine {
         }
     }
 
-    /// Whether the relay is shutting down.
+    /// Whether the relay is shutting down, or another process has taken over.
     #[must_use]
     pub const fn is_draining(&self) -> bool {
-        self.draining
+        matches!(self.service, Service::Draining | Service::Retired(_))
     }
 
     /// The number of connections, including closing ones.
@@ -340,7 +343,7 @@ impl Engine {
 
     /// A challenged request is complete; the next one may follow.
     fn keep(&mut self, on: ConnId, now: Now) {
-        if self.draining {
+        if self.is_draining() {
             self.conns.close(on, Close::Linger, now);
         } else {
             self.await_head(on, KEPT, now);

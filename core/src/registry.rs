@@ -15,6 +15,7 @@ pub use self::access::{Access, ClientLimits};
 use self::held::Held;
 pub(crate) use self::held::Holding;
 use self::pairs::Pairs;
+pub use self::replay_cache::UsedToken;
 use self::replay_cache::{ReplayCache, TokenKey};
 
 mod access;
@@ -390,6 +391,12 @@ impl Registry {
         }
     }
 
+    /// Whether a client may get this connection.
+    pub(crate) fn is_eligible(&self, id: Id, on: ConnId) -> bool {
+        let entry = self.entries.get(&id);
+        entry.is_some_and(|entry| entry.waiting.iter().any(|waiting| waiting.on == on && waiting.eligible))
+    }
+
     /// Takes the newest eligible connection for a client. It no longer waits.
     pub(crate) fn take(&mut self, id: Id, takers: Takers, now: Now) -> Option<ConnId> {
         let entry = self.entries.get_mut(&id)?;
@@ -417,6 +424,19 @@ impl Registry {
     /// The number of remembered tokens.
     pub(crate) fn tokens(&self) -> u64 {
         self.replay_cache.len() + self.spent_challenged.len()
+    }
+
+    /// The accepted tokens of time steps: see [`Engine::used_tokens`](crate::engine::Engine::used_tokens).
+    pub(crate) fn used_tokens(&self, from: usize, max: usize, now: Now) -> (Vec<UsedToken>, Option<usize>) {
+        self.replay_cache.list(from, max, now.wall)
+    }
+
+    /// Remembers a token of a time step that another process has accepted.
+    pub(crate) fn remember(&mut self, used: &UsedToken, tokens_max: u32, now: Now) {
+        let Some(entry) = self.entries.get_mut(&used.id).filter(|_| used.until > now.wall) else { return };
+        let policy = Policy { one_time_strict: false, tokens_max };
+        // If it is there already, or if there is no room, nothing is to be done.
+        let _ = entry.spend(used.token, used.until, &mut self.replay_cache, policy, now);
     }
 
     /// The number of waiting connections of all IDs.
@@ -618,7 +638,7 @@ impl Accepted {
 }
 
 /// The second at which the token of a time step expires.
-fn acceptable_until(key: &Key, step: u64) -> u64 {
+pub(crate) fn acceptable_until(key: &Key, step: u64) -> u64 {
     step.saturating_add(2).saturating_mul(u64::from(key.period()))
 }
 

@@ -106,6 +106,7 @@
 //! | `ticket UPSTREAM NAME` | agent: `handle_ticket`, with the secret of this identity |
 //! | `drain` | `handle_drain` |
 //! | `ids NAME…`, `config KEY=VALUE…` | relay: `handle_ids`, `handle_config` |
+//! | `take-over freeze`, `take-over cancel`, `take-over retire` | relay: `handle_take_over` |
 //! | `kick conn=CONN`, `kick id=UUID`, `kick from=PREFIX` | relay: `handle_kick`; the number of ended connections is not an action |
 //!
 //! Actions are outputs, and `conn` and `took`; `Idle` is omitted. Bytes are quoted, with `\r \n \t \" \\ \$ \xHH`;
@@ -235,6 +236,7 @@ pub enum Input {
     Ids { names: Vec<String> },
     Config { config: Box<engine::Config> },
     Kick { what: engine::Kick },
+    TakeOver { step: engine::TakeOver },
     Drain,
     PathChanged,
     KeysRemoved { keys: Vec<Fingerprint> },

@@ -1,7 +1,7 @@
 //! Counters of a relay since its start, for metrics. None of them is labelled with anything that a peer chooses.
 
 use crate::http::reply::Status;
-use crate::http::reply::diagnostic::{BUSY, DENIED, DISABLED, FULL, OFFLINE, QUOTA, STOPPING};
+use crate::http::reply::diagnostic::{BUSY, DENIED, DISABLED, FULL, OFFLINE, QUOTA, STOPPING, TAKEN_OVER};
 use crate::time::Span;
 
 /// Counters since the start; they only increase.
@@ -89,7 +89,7 @@ pub enum RefusalReason {
     Busy,
     /// The relay is full.
     Full,
-    /// The relay is shutting down.
+    /// The relay is shutting down, or another process takes over.
     Stopping,
     /// The operator has disabled the hidden server.
     Disabled,
@@ -146,7 +146,7 @@ impl RefusalReason {
                 OFFLINE => Self::Offline,
                 BUSY => Self::Busy,
                 FULL => Self::Full,
-                STOPPING => Self::Stopping,
+                STOPPING | TAKEN_OVER => Self::Stopping,
                 QUOTA => Self::Quota,
                 _ => Self::Limit,
             },

@@ -132,7 +132,8 @@ impl Machine for Engine {
             }
             Some(State::Waiting { kind, flushed: flushed @ false, .. }) => {
                 *flushed = true;
-                let due = kind.plain.then(|| now.mono + PLAIN_DELAY);
+                let eligible_at = kind.plain.then(|| now.mono + PLAIN_DELAY);
+                let due = eligible_at.or_else(|| self.release_at());
                 self.conns.set_due(on, due);
             }
             _ => {
@@ -471,8 +472,7 @@ impl Engine {
             }
             Some(State::Waiting { id, .. }) => {
                 let id = *id;
-                self.registry.eligible(id, on);
-                self.serve_held(id, now);
+                self.expire_waiting(on, id, now);
             }
             Some(State::Held { id, request }) => {
                 let (id, answer) = (*id, request.answer);

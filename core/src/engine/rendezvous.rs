@@ -10,6 +10,7 @@ use crate::conns::Ended;
 use crate::event::{Event, WaitingEnd};
 use crate::http::head::Head;
 use crate::http::pool::PoolState;
+use crate::http::reply::diagnostic::TAKEN_OVER;
 use crate::http::reply::{Status, write_accepted};
 use crate::http::target::{Registration, Token};
 use crate::id::Id;
@@ -90,6 +91,8 @@ impl Engine {
             return self.hand_over(hidden, on, id, request, now);
         }
         let hold = match self.registry.presence(id, now) {
+            // Hidden servers register at the process that has taken over.
+            _ if self.is_retired() && self.registry.waiting(id) == 0 => Span::ZERO,
             // It may wait at another relay, and comes when it renews its connections.
             _ if self.config.group => self.config.hold,
             Presence::Absent => Span::ZERO,
@@ -116,6 +119,7 @@ impl Engine {
     /// Refuses a client because no connection waits, or none came in time.
     pub(super) fn refuse_unserved(&mut self, on: ConnId, id: Id, answer: Answer, now: Now) {
         let (status, why) = match self.registry.presence(id, now) {
+            _ if self.is_retired() => (Status::Unavailable503, TAKEN_OVER),
             // One that left cleanly is as absent as one that was never connected.
             Presence::Absent | Presence::Left { .. } => (Status::NotFound404, NOBODY),
             Presence::Offline => (Status::Unavailable503, OFFLINE),

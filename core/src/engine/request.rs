@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::route::{Route, RoutedBy};
+use super::take_over::{Service, TAKEN_OVER_RETRY_AFTER};
 use super::{Answer, DISCARD_BYTES_MAX, Engine, FULL, NOBODY, RETRY_AFTER, Request, STOPPING, State};
 use crate::client_hello::Alert;
 use crate::event::Event;
@@ -12,7 +13,9 @@ use crate::http::challenge::{Identified, identify};
 use crate::http::follower::{Follower, Mode};
 use crate::http::head::{self, Body, Found, Head, SEALED_STREAM};
 use crate::http::plain_http;
-use crate::http::reply::diagnostic::{ASK, CREDENTIALS, END_TO_END, GROUP_CLIENT, GROUP_SERVER, QUOTA};
+use crate::http::reply::diagnostic::{
+    ASK, CREDENTIALS, END_TO_END, GROUP_CLIENT, GROUP_SERVER, QUOTA, TAKEN_OVER,
+};
 use crate::http::reply::{Reply, Status};
 use crate::http::target::{self, RedirectPort, Registration, Token};
 use crate::id::Id;
@@ -46,8 +49,8 @@ impl Engine {
         };
         let refused = if behind {
             (Status::Conflict409, "bytes after the request, before its response", None)
-        } else if self.draining {
-            (Status::Unavailable503, STOPPING, Some(RETRY_AFTER))
+        } else if let Some(refused) = self.refuses_registrations() {
+            refused
         } else if self.is_full() {
             (Status::Unavailable503, FULL, Some(RETRY_AFTER))
         } else {
@@ -169,7 +172,8 @@ impl Engine {
             Body::Length(bytes) if bytes <= DISCARD_BYTES_MAX && !head.expect => Some(bytes),
             Body::Length(_) | Body::Chunked => None,
         };
-        let keep = discard.filter(|_| !head.close);
+        // The next request goes to the process that has taken over.
+        let keep = discard.filter(|_| !head.close && !self.is_retired());
         let reply = Reply {
             status: Status::Unauthorized401,
             diagnostic: ASK,
@@ -207,7 +211,11 @@ impl Engine {
     ) {
         match answer {
             Answer::Http(form) => {
-                let secs = if why == QUOTA { QUOTA_RETRY_AFTER } else { RETRY_AFTER };
+                let secs = match why {
+                    QUOTA => QUOTA_RETRY_AFTER,
+                    TAKEN_OVER => TAKEN_OVER_RETRY_AFTER,
+                    _ => RETRY_AFTER,
+                };
                 let retry_after = (status == Status::Unavailable503).then_some(secs);
                 self.refuse(on, id, status, why, form, retry_after, now);
             }
@@ -219,7 +227,7 @@ impl Engine {
     /// The reason why no client is served at the moment, if so.
     pub(super) fn cannot_serve(&self, on: ConnId) -> Option<&'static str> {
         match () {
-            () if self.draining => Some(STOPPING),
+            () if self.service == Service::Draining => Some(STOPPING),
             () if self.is_full() || self.is_over_share(on) => Some(FULL),
             () => None,
         }

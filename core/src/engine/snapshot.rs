@@ -15,7 +15,7 @@ pub struct Snapshot {
     pub connections: Connections,
     /// The limit of all connections.
     pub connections_max: u32,
-    /// Whether the relay is shutting down.
+    /// Whether the relay is shutting down, or another process has taken over.
     pub draining: bool,
     /// Counters since the start.
     pub counts: Counts,
@@ -92,7 +92,7 @@ impl Engine {
         Snapshot {
             connections: self.count_connections(),
             connections_max: self.config.connections_max,
-            draining: self.draining,
+            draining: self.is_draining(),
             counts: self.counts,
             tokens: self.registry.tokens(),
             ids,

@@ -35,6 +35,8 @@ pub(crate) const END_TO_END: &str =
 pub(crate) const FULL: &str = "the relay is full";
 /// 503.
 pub(crate) const STOPPING: &str = "the relay is shutting down";
+/// 503.
+pub(crate) const TAKEN_OVER: &str = "another process of this relay has taken over: connect again";
 /// 502, of an agent.
 pub(crate) const SERVICE_UNREACHABLE: &str = "the hidden server's local service cannot be reached";
 /// 502, of an agent.

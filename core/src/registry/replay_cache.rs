@@ -12,6 +12,17 @@ use crate::sorted_vec_map::SortedVecMap;
 /// there is one for each step.
 pub(super) type TokenKey = (Id, [u8; 16]);
 
+/// A token that was accepted, for another process that takes over. It is no secret: it is not accepted again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsedToken {
+    /// The ID that it was accepted for.
+    pub id: Id,
+    /// The 16 bytes of a bound token; zeroes for a plain one.
+    pub token: [u8; 16],
+    /// The second of the wall clock at which it expires.
+    pub until: u64,
+}
+
 /// The length at which `recent` is merged into `sorted`: this many, and one more for each 32 in `sorted`.
 const RECENT_MIN: usize = 64;
 
@@ -37,6 +48,25 @@ impl ReplayCache {
     /// Whether a token that expires at `until` was accepted.
     pub(super) fn contains(&self, mark: &TokenKey, until: u64) -> bool {
         self.0.get(&until).is_some_and(|tokens| tokens.contains(mark))
+    }
+
+    /// Visits `max` tokens from a position on. Returns those that have not expired at `wall`, and the next position.
+    pub(super) fn list(&self, from: usize, max: usize, wall: u64) -> (Vec<UsedToken>, Option<usize>) {
+        let mut skip = from;
+        let mut left = max;
+        let mut listed = Vec::new();
+        for (&until, tokens) in self.0.iter() {
+            for part in [&tokens.sorted, &tokens.recent] {
+                let part = &part[skip.min(part.len())..];
+                skip = skip.saturating_sub(part.len());
+                let part = &part[..left.min(part.len())];
+                left -= part.len();
+                if until > wall {
+                    listed.extend(part.iter().map(|&(id, token)| UsedToken { id, token, until }));
+                }
+            }
+        }
+        (listed, (left == 0).then_some(from.saturating_add(max)))
     }
 
     /// The number of tokens, including expired ones that are not removed yet.

@@ -6,6 +6,7 @@ use core::fmt::Display;
 use core::net::SocketAddr;
 
 use super::tokenizer::{ConnText as Conn, SpanText};
+use crate::engine::TakeOver;
 use crate::event::{ConnectError, ConnectFailure, Event, NotDirect, RelayLoss, Target, WaitingEnd};
 use crate::machine::{Close, DialFailure, End, Output, PASS_ALL, TlsFailure, TlsRole};
 use crate::pair::{EndReason, Side};
@@ -210,6 +211,14 @@ const fn close(how: Close) -> &'static str {
         Close::Linger => "linger",
         Close::Truncate => "truncate",
         Close::Abort => "abort",
+    }
+}
+
+pub(super) const fn take_over(step: TakeOver) -> &'static str {
+    match step {
+        TakeOver::Freeze => "freeze",
+        TakeOver::Cancel => "cancel",
+        TakeOver::Retire => "retire",
     }
 }
 

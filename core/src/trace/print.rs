@@ -270,6 +270,7 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Input) -> fmt::Resu
             Kick::Id(id) => write!(out, "kick id={id}"),
             Kick::From(prefix) => write!(out, "kick from={prefix}"),
         },
+        Input::TakeOver { step } => write!(out, "take-over {}", display::take_over(*step)),
         Input::Drain => write!(out, "drain"),
         Input::PathChanged => write!(out, "path-changed"),
         Input::KeysRemoved { keys } => {

@@ -1,6 +1,6 @@
 //! The identities of a recording, and their stand-ins.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use crate::agent::Upstream;
 use crate::entropy::Entropy;
 use crate::http::target::{Registration, Token};
 use crate::id::Id;
-use crate::registry::Enrolment;
+use crate::registry::{Enrolment, UsedToken, acceptable_until};
 use crate::token::{Challenge, ChallengeKey, Key};
 
 /// The real keys, and the stand-ins that are written instead.
@@ -26,6 +26,8 @@ pub(super) struct Pseudonyms {
     secrets: Entropy,
     /// For a relay, the keys of its own challenges and of its shadow's.
     challenges: Option<(ChallengeKey, ChallengeKey)>,
+    /// Tokens that another process has accepted, after the second in which they expire.
+    used: BTreeSet<(u64, Id, [u8; 16])>,
 }
 
 /// The stand-ins for the token of a CONNECT and for its challenge, with the same lengths.
@@ -47,6 +49,7 @@ impl Default for Pseudonyms {
             identities: Vec::new(),
             secrets: Entropy::new([0; 32]),
             challenges: None,
+            used: BTreeSet::new(),
         }
     }
 }
@@ -146,6 +149,16 @@ impl Pseudonyms {
         made.unwrap_or_else(|_| unreachable!("it is like a key that there is"))
     }
 
+    /// These tokens of an enrolled ID are not valid from now on.
+    pub(super) fn invalidate(&mut self, tokens: &[UsedToken], wall: u64) {
+        self.used = self.used.split_off(&(wall + 1, Id(0), [0; 16]));
+        self.used.extend(tokens.iter().map(|used| (used.until, used.id, used.token)));
+    }
+
+    fn is_used(&self, id: Id, keys: &Keys, step: u64, token: [u8; 16]) -> bool {
+        self.used.contains(&(acceptable_until(&keys.real, step), id, token))
+    }
+
     /// The stand-in for a token: for a valid one, the valid one of the same step; for an invalid one, an invalid one.
     pub(super) fn token(&self, registration: &Registration<'_>, wall: u64) -> StandIn {
         let Token::Challenged { response, nonce, challenge } = registration.token else {
@@ -175,6 +188,7 @@ impl Pseudonyms {
         match registration.token {
             Token::Plain(digits) => {
                 let step = keys.and_then(|keys| Some((keys, keys.real.check_plain(wall, digits)?)));
+                let step = step.filter(|(keys, step)| !self.is_used(registration.id, keys, *step, [0; 16]));
                 if let Some((keys, step)) = step {
                     return keys.stand_in.plain(step).as_bytes().to_vec();
                 }
@@ -187,6 +201,7 @@ impl Pseudonyms {
             }
             Token::Bound { response, nonce } => {
                 let step = keys.and_then(|keys| Some((keys, keys.real.check_bound(wall, nonce, &response)?)));
+                let step = step.filter(|(keys, step)| !self.is_used(registration.id, keys, *step, response));
                 let token = step.map_or([0; 16], |(keys, step)| keys.stand_in.bound(step, nonce));
                 HEXLOWER.encode(&token).into_bytes()
             }

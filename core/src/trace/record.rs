@@ -11,10 +11,10 @@ use super::writer::{Mode, Shadow, TraceWriter};
 use super::{Input, Setup};
 use crate::account::Owners;
 use crate::agent::{self, Agent, PasswordCheck, Seeds, Verdict};
-use crate::engine::{Config, Engine, Kick};
+use crate::engine::{Config, Engine, Kick, TakeOver};
 use crate::fingerprint::Fingerprint;
 use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
-use crate::registry::Enrolment;
+use crate::registry::{Enrolment, UsedToken};
 use crate::subject::Subject;
 use crate::time::{Now, Span};
 use crate::token::Key;
@@ -103,6 +103,22 @@ impl Recorder<Engine> {
             });
         }
         self.machine.handle_kick(what, now)
+    }
+
+    /// [`Engine::handle_take_over`].
+    pub fn handle_take_over(&mut self, step: TakeOver, now: Now) {
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::TakeOver { step }, now, |shadow| shadow.handle_take_over(step, now));
+        }
+        self.machine.handle_take_over(step, now);
+    }
+
+    /// [`Engine::handle_used_tokens`]. The trace does not contain it: the stand-in of such a token is an invalid one.
+    pub fn handle_used_tokens(&mut self, tokens: &[UsedToken], now: Now) {
+        if let Some(writer) = &mut self.writer {
+            writer.pseudonyms.invalidate(tokens, now.wall);
+        }
+        self.machine.handle_used_tokens(tokens, now);
     }
 
     /// [`Engine::handle_drain`].

@@ -127,6 +127,11 @@ impl<'t> Replayer<'t> {
                     engine.handle_kick(what, now);
                 }
             }
+            Input::TakeOver { step } => {
+                if let Running::Relay(engine) = &mut self.machine {
+                    engine.handle_take_over(*step, now);
+                }
+            }
             Input::KeysRemoved { keys } => {
                 if let Running::Agent(agent) = &mut self.machine {
                     agent.handle_removed_keys(keys, now);
@@ -213,6 +218,7 @@ impl<'t> Replayer<'t> {
             | Input::Ids { .. }
             | Input::Config { .. }
             | Input::Kick { .. }
+            | Input::TakeOver { .. }
             | Input::PathChanged
             | Input::KeysRemoved { .. }
             | Input::Ticket { .. }
@@ -324,7 +330,9 @@ impl<'t> Replayer<'t> {
     fn check(&self, event: &Input) -> Result<(), String> {
         let is_relay = matches!(self.machine, Running::Relay(_));
         let on = match event {
-            Input::Ids { .. } | Input::Config { .. } | Input::Kick { .. } if !is_relay => {
+            Input::Ids { .. } | Input::Config { .. } | Input::Kick { .. } | Input::TakeOver { .. }
+                if !is_relay =>
+            {
                 return Err("only a relay has this event".to_string());
             }
             Input::Found { .. }
@@ -348,6 +356,7 @@ impl<'t> Replayer<'t> {
             | Input::Ids { .. }
             | Input::Config { .. }
             | Input::Kick { .. }
+            | Input::TakeOver { .. }
             | Input::PathChanged
             | Input::KeysRemoved { .. }
             | Input::Ticket { .. }

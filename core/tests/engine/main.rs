@@ -22,6 +22,7 @@ mod register;
 mod route;
 mod snapshot;
 mod steer;
+mod take_over;
 mod world;
 
 use rendezvous_core::engine::{Config, Transport};

@@ -8,7 +8,7 @@ mod shell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use rendezvous_core::engine::{Config, Engine, Kick};
+use rendezvous_core::engine::{Config, Engine, Kick, TakeOver};
 use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Secured, TlsFailure};
 use rendezvous_core::registry::Enrolment;
@@ -114,6 +114,11 @@ impl World {
         let ended = self.engine.handle_kick(&what, self.now);
         self.run();
         ended
+    }
+
+    pub(crate) fn take_over(&mut self, step: TakeOver) {
+        self.engine.handle_take_over(step, self.now);
+        self.run();
     }
 
     pub(crate) fn drain(&mut self) {

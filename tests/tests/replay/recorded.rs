@@ -113,6 +113,10 @@ impl Recorded {
                 let Self::Relay(relay) = self else { unreachable!("not of an agent") };
                 relay.handle_config((**config).clone(), now);
             }
+            Input::TakeOver { step } => {
+                let Self::Relay(relay) = self else { unreachable!("not of an agent") };
+                relay.handle_take_over(step, now);
+            }
             Input::Kick { ref what } => {
                 let Self::Relay(relay) = self else { unreachable!("not of an agent") };
                 relay.handle_kick(what, now);

@@ -12,7 +12,7 @@ use super::super::{Bytes, Input, config, display};
 use super::Parser;
 use crate::agent::Verdict;
 use crate::dtcp::Fingerprint;
-use crate::engine::{self, Kick};
+use crate::engine::{self, Kick, TakeOver};
 use crate::id::Id;
 use crate::machine::{DialFailure, End, Listener, Secured, TlsFailure};
 use crate::subject::Subject;
@@ -99,6 +99,7 @@ impl Parser {
                 let what = tokenizer.read("conn=CONN, id=UUID or from=PREFIX", kick)?;
                 Input::Kick { what }
             }
+            "take-over" => Input::TakeOver { step: tokenizer.read("freeze, cancel or retire", take_over)? },
             "drain" => Input::Drain,
             "path-changed" => Input::PathChanged,
             "keys-removed" => {
@@ -142,6 +143,11 @@ fn kick(word: &str) -> Option<Kick> {
         ("from", prefix) => prefix.parse().ok().map(Kick::From),
         _ => None,
     }
+}
+
+fn take_over(word: &str) -> Option<TakeOver> {
+    use TakeOver::{Cancel, Freeze, Retire};
+    [Freeze, Cancel, Retire].into_iter().find(|it| display::take_over(*it) == word)
 }
 
 fn end(word: &str) -> Option<End> {
