@@ -6,7 +6,8 @@
 //!
 //! Other machines use TLS and send a password, which a thread checks.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rendezvous_core::agent::PasswordCheck;
@@ -17,7 +18,7 @@ use rustls::ServerConfig;
 
 use self::conn::{Conn, Step};
 use self::listener::Listener;
-pub use self::listener::{Address, open};
+pub use self::listener::{Address, Replaces, open, open_listener};
 pub use self::request::{Access, Method, Request};
 pub use self::response::{Content, Response};
 use crate::net::mio::MioNet;
@@ -40,6 +41,8 @@ const REMOTE_MAX: usize = 12;
 const PER_ADDRESS_MAX: usize = 4;
 /// Limit of listeners.
 pub const LISTENERS_MAX: usize = 8;
+/// The places of the sockets among those that the program serves itself ([`MioNet::register_own`]).
+const PLACES: std::ops::Range<usize> = 0..LISTENERS_MAX + CONNECTIONS_MAX;
 /// Bytes of responses that are made in one turn of the event loop, for all connections together. Steps of TLS handshakes
 /// count as well.
 const TURN_BYTES_MAX: usize = 32 * 1024;
@@ -156,6 +159,28 @@ impl<B> Admin<B> {
         self.listeners.retain(|listener| !listener.ends_at_stop);
     }
 
+    /// Duplicates of the TCP listeners' descriptors, with the addresses that were asked for, for another process.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn tcp_listeners(&self) -> std::io::Result<Vec<(SocketAddr, OwnedFd)>> {
+        self.listeners.iter().filter_map(Listener::duplicate).collect()
+    }
+
+    /// Closes all TCP listeners, because another process serves them now.
+    pub fn close_tcp_listeners(&mut self, net: &MioNet) {
+        for listener in self.listeners.extract_if(.., |listener| listener.is_tcp()) {
+            listener.close(net);
+        }
+    }
+
+    /// Closes all listeners, because another process has replaced them.
+    pub fn close_listeners(&mut self, net: &MioNet) {
+        for listener in self.listeners.drain(..) {
+            listener.close(net);
+        }
+    }
+
     /// When the server needs a turn, at the latest. It needs none before that without an edge.
     #[must_use]
     pub fn due(&self, now: Time) -> Option<Time> {
@@ -166,7 +191,7 @@ impl<B> Admin<B> {
     pub fn work(&mut self, site: &mut impl Site<Body = B>) {
         let now = site.now().mono;
         self.check_passwords(now);
-        let edges = site.net().take_own_edges();
+        let edges = site.net().take_own_edges(PLACES);
         if edges.is_empty() && !self.is_pending && self.due.is_none_or(|due| now < due) {
             return;
         }

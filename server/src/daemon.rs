@@ -9,7 +9,7 @@ use rendezvous_core::time::{Now, Span, Time};
 use crate::event_loop::EventLoop;
 use crate::failure::{Failure, reason};
 use crate::linux;
-use crate::linux::signals::{SIGHUP, SIGINT, SIGTERM};
+use crate::linux::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use crate::logging::{self, Escaped};
 use crate::net::mio::MioNet;
 use crate::notify::Manager;
@@ -58,6 +58,15 @@ pub trait Program {
     /// Called at the interval [`Program::TICK`].
     fn tick(&mut self, _: &mut Loop<Self::Machine>) {}
 
+    /// Handles SIGUSR2, which only some programs take: starts a new process that takes over.
+    /// [`Program::is_reloading`] returns true until that is done.
+    fn upgrade(&mut self, _: &mut Loop<Self::Machine>) {}
+
+    /// The process that has taken over from this one, and for how long connections may continue.
+    fn successor(&self) -> Option<Successor> {
+        None
+    }
+
     /// The status line for the service manager.
     fn status(&self, _: &Loop<Self::Machine>) -> Option<String> {
         None
@@ -74,13 +83,34 @@ pub trait Program {
     fn is_done(&self, machine: &Self::Machine, draining: bool) -> bool;
 }
 
+/// A process that has taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Successor {
+    /// Its ID.
+    pub pid: u32,
+    /// How long connections may continue; `None`: until they end.
+    pub drain_max: Option<Span>,
+}
+
 /// Makes the network of a daemon, which handles SIGINT, SIGTERM and SIGHUP from now on.
 ///
 /// # Errors
 /// Polling or the signal handlers cannot be set up.
 pub fn world() -> Result<MioNet, Failure> {
+    world_with(&[SIGINT, SIGTERM, SIGHUP])
+}
+
+/// Makes the network of a daemon that also takes SIGUSR2.
+///
+/// # Errors
+/// Those of [`world`].
+pub fn world_with_upgrades() -> Result<MioNet, Failure> {
+    world_with(&[SIGINT, SIGTERM, SIGHUP, SIGUSR2])
+}
+
+fn world_with(signals: &[i32]) -> Result<MioNet, Failure> {
     let mut net = MioNet::new().map_err(|error| cannot("set up polling", &error))?;
-    net.take_signals(&[SIGINT, SIGTERM, SIGHUP]).map_err(|error| cannot("take signals", &error))?;
+    net.take_signals(signals).map_err(|error| cannot("take signals", &error))?;
     Ok(net)
 }
 
@@ -140,7 +170,7 @@ pub fn run<P: Program>(
     let start = event_loop.now().mono;
     let mut program_run = ProgramRun {
         ticked: start,
-        drained: None,
+        phase: Phase::Running,
         reloading: false,
         drain_max,
         manager: manager::<P>(start),
@@ -148,7 +178,7 @@ pub fn run<P: Program>(
     program_run.manager.ready(start);
     while program_run.turn(program, event_loop)? {}
     logging::catch_up();
-    if program_run.drained.is_some() {
+    if program_run.phase != Phase::Running {
         let stats = event_loop.stats();
         let (relayed, copied, turns) = (stats.relayed, stats.copied, stats.turns);
         log::log!(program.default_level(), "event=stopped relayed={relayed} copied={copied} turns={turns}");
@@ -156,11 +186,35 @@ pub fn run<P: Program>(
     Ok(())
 }
 
+/// Whether a program is ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// Another process has taken over. Connections may continue until this time, or without limit.
+    Replaced {
+        until: Option<Time>,
+    },
+    /// A signal ended it. Connections may continue until this time.
+    Draining {
+        until: Time,
+    },
+}
+
+impl Phase {
+    /// When the remaining connections are reset.
+    const fn until(self) -> Option<Time> {
+        match self {
+            Self::Running => None,
+            Self::Replaced { until } => until,
+            Self::Draining { until } => Some(until),
+        }
+    }
+}
+
 /// State of a running program.
 struct ProgramRun {
     ticked: Time,
-    /// When draining ends; `None` before the first signal.
-    drained: Option<Time>,
+    phase: Phase,
     /// Whether a reload was reported to the service manager.
     reloading: bool,
     drain_max: Span,
@@ -194,13 +248,19 @@ impl ProgramRun {
             self.manager.touch();
         }
         program.after_turn(event_loop);
+        if self.phase == Phase::Running
+            && let Some(successor) = program.successor()
+        {
+            self.manager.hand_over(successor.pid, now);
+            self.phase = Phase::Replaced { until: successor.drain_max.map(|max| now + max) };
+        }
         if self.reloading && !program.is_reloading() {
             self.reloading = false;
             self.manager.ready(now);
         }
         self.manager.update(now, || program.status(event_loop));
-        let is_late = self.drained.is_some_and(|until| until <= now);
-        if program.is_done(event_loop.machine(), self.drained.is_some()) {
+        let is_late = self.phase.until().is_some_and(|until| until <= now);
+        if program.is_done(event_loop.machine(), self.phase != Phase::Running) {
             return Ok(!event_loop.is_drained() && !is_late);
         }
         if is_late {
@@ -214,7 +274,7 @@ impl ProgramRun {
     /// When the next turn is needed at the latest.
     fn wake<P: Program>(&self) -> Option<Time> {
         let tick = P::TICK.map(|every| self.ticked + every);
-        [tick, self.drained, self.manager.due()].into_iter().flatten().min()
+        [tick, self.phase.until(), self.manager.due()].into_iter().flatten().min()
     }
 
     fn handle_signal<P: Program>(&mut self, signal: i32, program: &mut P, event_loop: &mut Loop<P::Machine>) {
@@ -223,18 +283,23 @@ impl ProgramRun {
             self.manager.reloading(now);
             self.reloading = true;
             program.reload(event_loop);
-        } else if self.drained.is_some() {
-            self.drained = Some(now);
+        } else if signal == SIGUSR2 {
+            self.manager.reloading(now);
+            self.reloading = true;
+            program.upgrade(event_loop);
+        } else if let Phase::Draining { .. } = self.phase {
+            self.phase = Phase::Draining { until: now };
         } else {
             self.manager.stopping(now);
             event_loop.stop_accepting();
+            event_loop.net().close_status();
             program.stopping();
             // Log readers may rely on this line: the listeners are closed by now.
             let within = self.drain_max.as_secs_up();
             let hint = "a second signal ends the remaining connections at once";
             log::log!(program.default_level(), "event=stopping timeout={within}s hint=\"{hint}\"");
             event_loop.call(P::drain);
-            self.drained = Some(now + self.drain_max);
+            self.phase = Phase::Draining { until: now + self.drain_max };
         }
     }
 }

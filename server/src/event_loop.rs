@@ -132,6 +132,7 @@ pub struct EventLoop<N: Net, M: Machine + ?Sized> {
     inputs: VecDeque<Input>,
     events: Vec<Event>,
     accepting: Vec<accept::Backlog>,
+    accept_paused: bool,
     /// Connections that wait for a buffer.
     waiters: Waiters,
     /// When the waiters are next checked for ones that have waited too long.
@@ -172,6 +173,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             inputs: VecDeque::new(),
             events: Vec::new(),
             accepting: accept::Backlog::all(listeners),
+            accept_paused: false,
             waiters: Waiters::default(),
             waiters_due: Time::default(),
             relief_due: Time::default(),

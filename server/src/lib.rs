@@ -44,6 +44,7 @@ mod slot;
 pub mod socket_file;
 pub mod state;
 pub mod status;
+pub mod take_over;
 pub mod ticket;
 pub mod tls;
 pub mod tls_config;

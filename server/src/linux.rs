@@ -1,6 +1,7 @@
 //! System calls that the standard library does not offer, most of them Linux only. Elsewhere TCP state is unknown, and
 //! only keepalive detects dead peers.
 
+pub(crate) mod descriptors;
 pub(crate) mod files;
 pub(crate) mod signals;
 

@@ -34,6 +34,8 @@ pub struct Manager {
     status_due: Time,
     /// Whether the status line may have changed.
     stale: bool,
+    /// Whether another process reports to the manager now.
+    is_over: bool,
 }
 
 impl Manager {
@@ -80,9 +82,16 @@ impl Manager {
         self.queue("STOPPING=1".to_owned(), now);
     }
 
+    /// Reports that another process is the main process of the service from now on, and that a reload is complete. The
+    /// manager ignores further messages of this one.
+    pub fn hand_over(&mut self, pid: u32, now: Time) {
+        self.queue(format!("MAINPID={pid}\nREADY=1"), now);
+        (self.watchdog, self.stale, self.is_over) = (None, false, true);
+    }
+
     /// Marks the status line as possibly changed.
     pub const fn touch(&mut self) {
-        self.stale = true;
+        self.stale = !self.is_over;
     }
 
     /// Sends the messages that are due. Call it after every turn of the event loop. `status` makes the status line and
@@ -124,7 +133,7 @@ impl Manager {
     }
 
     fn queue(&mut self, what: String, now: Time) {
-        if self.socket.is_some() {
+        if self.socket.is_some() && !self.is_over {
             self.unsent.push_back(what);
             if self.unsent.len() > UNSENT_MAX {
                 self.unsent.pop_front();

@@ -64,6 +64,16 @@ pub(crate) fn connect(path: &Path, timeout: Duration) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Connects to a socket without blocking.
+///
+/// # Errors
+/// Those of the system calls; `WouldBlock` if the backlog is full.
+pub(crate) fn connect_now(path: &Path) -> io::Result<UnixStream> {
+    let (folder, name) = folder_and_name(path)?;
+    let (_open, short) = short_path(folder, name)?;
+    UnixStream::connect(short)
+}
+
 /// The file of a socket. It is removed on drop, unless another program has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {

@@ -3,6 +3,7 @@
 use std::env;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -76,7 +77,23 @@ pub struct State {
 /// The lock of a state folder, released on drop.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Lock {
+    /// A lock that another process has handed over with its open file. It is released once both have closed it.
+    #[must_use]
+    pub fn adopt(file: OwnedFd) -> Self {
+        Self { file: File::from(file) }
+    }
+
+    /// A duplicate of the open file, for another process.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.file.as_fd().try_clone_to_owned()
+    }
 }
 
 /// Why a state folder could not be locked.
@@ -185,7 +202,7 @@ impl State {
         };
         let file = open().map_err(|error| LockError::Unavailable(Failure::of_file("open", &path, &error)))?;
         wait_for_lock(&file, &path)?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 
     /// Replaces a file of the folder atomically: readers see the old or the new content, and so does the system after a

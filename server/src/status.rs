@@ -6,7 +6,7 @@ use rendezvous_core::engine::{IdSnapshot, RefusalReason, Snapshot};
 use rendezvous_core::event::{Event, WaitingEnd};
 use rendezvous_core::time::Span;
 
-use self::document::{CertificateOfCa, Document};
+use self::document::{CertificateOfCa, Document, OlderProcess};
 use self::slices::Slices;
 use crate::event_loop::Stats;
 use crate::ids::Stamp;
@@ -147,6 +147,8 @@ pub struct Report<'a> {
     pub usage: Option<&'a Usage>,
     /// Seconds since 1970.
     pub wall: u64,
+    /// Processes that this one has taken over from.
+    pub older: Vec<OlderProcess>,
 }
 
 /// Limit of the certificates in the document, those with failures and those that expire soonest first.
@@ -183,6 +185,7 @@ impl Report<'_> {
             pid: std::process::id(),
             uptime: self.uptime.0 / 1_000_000,
             stopping: self.snapshot.draining,
+            older: Some(self.older.clone()),
             certificate: document::Certificate { pin: self.pin.to_string(), changes_keys: self.changes_keys },
             ids_stamp: self.ids_stamp.to_string(),
             buffers: document::Buffers {

@@ -62,6 +62,18 @@ pub struct Usage {
     write_due: Time,
     /// Whether the last write failed.
     has_failed: bool,
+    owner: Owner,
+}
+
+/// The process that writes the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owner {
+    /// This one.
+    This,
+    /// Another one takes over, and gets the records that this one has not written. Has what has moved since.
+    Undecided(BTreeMap<Id, Amount>),
+    /// Another one. Has what has moved here since it was last told.
+    Other(BTreeMap<Id, Amount>),
 }
 
 impl Usage {
@@ -70,20 +82,42 @@ impl Usage {
     /// # Errors
     /// The file cannot be read, or the system cannot start a thread.
     pub fn start(state: State, interval: Span, waker: Arc<Waker>, now: Time) -> Result<Self, Failure> {
-        let (table, malformed) = read(&state)?;
+        Self::start_with("", state, interval, waker, now)
+    }
+
+    /// Starts like [`Usage::start`], after another process that has handed over these records instead of writing them.
+    ///
+    /// # Errors
+    /// Those of [`Usage::start`].
+    pub fn start_with(
+        records: &str,
+        state: State,
+        interval: Span,
+        waker: Arc<Waker>,
+        now: Time,
+    ) -> Result<Self, Failure> {
+        let (mut table, malformed) = read(&state)?;
+        let changed = table.replace_all(records);
         if let Some(line) = malformed.first() {
             log::error!("event=usage-lines skipped={} first_line={line}", malformed.len());
         }
         let writer = writer(state, table.clone(), waker)
             .map_err(|error| Failure::Failed(format!("cannot start a thread: {error}")))?;
-        Ok(Self { table, writer: Some(writer), interval, write_due: now + interval, ..Self::in_memory(now) })
+        Ok(Self {
+            table,
+            changed,
+            writer: Some(writer),
+            interval,
+            write_due: now + interval,
+            ..Self::in_memory("", now)
+        })
     }
 
-    /// Usage that is not written to a file.
+    /// Usage that is not written to a file, with records of another process.
     #[must_use]
-    pub fn in_memory(now: Time) -> Self {
+    pub fn in_memory(records: &str, now: Time) -> Self {
         Self {
-            table: Table::default(),
+            table: Table::parse(records).0,
             seen: BTreeMap::new(),
             changed: BTreeSet::new(),
             writer: None,
@@ -91,6 +125,7 @@ impl Usage {
             gather_due: now,
             write_due: now,
             has_failed: false,
+            owner: Owner::This,
         }
     }
 
@@ -119,10 +154,7 @@ impl Usage {
             // An ID that was removed and added again has new counters, but may have old pairs.
             let moved = total.since(*seen);
             *seen = total;
-            if moved != Amount::default() {
-                self.table.add(of.id, moved, now.wall);
-                self.changed.insert(of.id);
-            }
+            self.add(of.id, moved, now.wall);
         }
         let is_enrolled = |id: Id| ids.binary_search_by_key(&id, |of| of.id).is_ok();
         if self.seen.len() > 2 * ids.len() + 64 {
@@ -131,22 +163,91 @@ impl Usage {
         self.changed.extend(self.table.limit(IDS_MAX, is_enrolled));
     }
 
+    /// Adds what has moved in another process.
+    pub fn add(&mut self, id: Id, moved: Amount, wall: u64) {
+        if moved == Amount::default() {
+            return;
+        }
+        self.table.add(id, moved, wall);
+        self.changed.insert(id);
+        match &mut self.owner {
+            Owner::This => {}
+            Owner::Undecided(untold) | Owner::Other(untold) => untold.entry(id).or_default().add(moved),
+        }
+    }
+
+    /// Another process takes over the file: nothing is written from now on. Returns the records that are not written, or
+    /// `None` while a write is in progress.
+    pub fn hand_over(&mut self) -> Option<String> {
+        if self.owner == Owner::This {
+            self.owner = Owner::Undecided(BTreeMap::new());
+        }
+        self.take_answer();
+        if self.writer.as_ref().is_some_and(Worker::is_busy) {
+            return None;
+        }
+        let mut text = String::new();
+        let is_unwritten = |id: &Id| self.has_failed || self.writer.is_none() || self.changed.contains(id);
+        for (id, record) in self.table.records(Id(0)).filter(|(id, _)| is_unwritten(id)) {
+            write_record(id, record, &mut text);
+        }
+        Some(text)
+    }
+
+    /// The other process did not take over: this one writes the file again.
+    pub fn resume(&mut self) {
+        self.owner = Owner::This;
+    }
+
+    /// The other process has taken over. From now on it is told what moves here.
+    pub fn retire(&mut self) {
+        if let Owner::Undecided(untold) = std::mem::replace(&mut self.owner, Owner::This) {
+            self.owner = Owner::Other(untold);
+        }
+    }
+
+    /// Takes what has moved since the last call, if another process writes the file.
+    pub fn take_untold(&mut self) -> Vec<(Id, Amount)> {
+        match &mut self.owner {
+            Owner::Other(untold) => std::mem::take(untold).into_iter().collect(),
+            Owner::This | Owner::Undecided(_) => Vec::new(),
+        }
+    }
+
+    /// Adds this to the file, because no process is left that writes it. For the end of the program.
+    pub fn write_untold(untold: &[(Id, Amount)], state: &State, wall: u64) {
+        let added = read(state).and_then(|(mut table, _)| {
+            for (id, amount) in untold {
+                table.add(*id, *amount, wall);
+            }
+            state.write(FILE, table.text().as_bytes(), 0o600)
+        });
+        if let Err(failure) = added {
+            log::error!("event=usage-not-written reason={}", Escaped(&failure.to_string()));
+        }
+    }
+
     /// Starts to write the file, if it is time and something has changed. Logs errors of the last write.
     pub fn write(&mut self, now: Time) {
+        self.take_answer();
         let Some(writer) = &mut self.writer else { return self.changed.clear() };
-        match writer.answer() {
+        let has_work = self.has_failed || !self.changed.is_empty();
+        if self.owner != Owner::This || now < self.write_due || !has_work || writer.is_busy() {
+            return;
+        }
+        self.write_due = now + self.interval;
+        writer.ask(changes(&mut self.changed, &self.table));
+    }
+
+    /// Takes the result of the last write.
+    fn take_answer(&mut self) {
+        match self.writer.as_mut().and_then(Worker::answer) {
             Some(Err(failure)) if !std::mem::replace(&mut self.has_failed, true) => {
                 log::error!("event=usage-not-written reason={}", Escaped(&failure.to_string()));
             }
             Some(Ok(())) if std::mem::take(&mut self.has_failed) => log::info!("event=usage-written"),
             Some(_) | None => {}
         }
-        let has_work = self.has_failed || !self.changed.is_empty();
-        if now < self.write_due || !has_work || writer.is_busy() {
-            return;
-        }
-        self.write_due = now + self.interval;
-        writer.ask(changes(&mut self.changed, &self.table));
     }
 
     /// Writes what is not written, and waits for it, at most for `timeout`. For the end of the program.
@@ -161,7 +262,7 @@ impl Usage {
                 Some(written) => self.has_failed |= written.is_err(),
             }
         }
-        if self.changed.is_empty() && !self.has_failed {
+        if self.owner != Owner::This || self.changed.is_empty() && !self.has_failed {
             return;
         }
         writer.ask(changes(&mut self.changed, &self.table));
@@ -311,6 +412,43 @@ mod tests {
         assert_eq!(day(WALL - DAY).from_client, 10);
         assert_eq!(day(WALL).from_client, 50, "with those of the time before the clock was set");
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_moves_while_another_process_takes_over_is_counted_once() {
+        for is_taken in [false, true] {
+            let folder = folder(if is_taken { "taken" } else { "not-taken" });
+            let (mut old, _poll) = usage(&folder);
+            old.gather(&[snapshot(1, 100)], at(1, WALL));
+            let records = old.hand_over().expect("no write is in progress");
+            old.gather(&[snapshot(1, 130)], at(2, WALL));
+            old.write(Time(0) + Span::from_secs(600));
+            assert!(!is_writing(&old), "another process writes");
+            let (poll, state) = (Poll::new().unwrap(), State::open(folder.to_str()).unwrap());
+            let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+            let every = Span::from_secs(60);
+            let mut new = Usage::start_with(&records, state.clone(), every, waker, Time(0)).unwrap();
+            assert_eq!(new.month(Id(1), WALL).from_client, 100);
+            if is_taken {
+                old.retire();
+                old.gather(&[snapshot(1, 150)], at(3, WALL));
+                for (id, moved) in old.take_untold() {
+                    new.add(id, moved, WALL);
+                }
+                assert!(old.take_untold().is_empty());
+                old.finish(Duration::from_secs(60));
+                new.finish(Duration::from_secs(60));
+                assert_eq!(written(&folder).month(Id(1), WALL).from_client, 150);
+                Usage::write_untold(&[(Id(1), Amount { from_client: 5, ..Amount::default() })], &state, WALL);
+                assert_eq!(written(&folder).month(Id(1), WALL).from_client, 155);
+            } else {
+                drop(new);
+                old.resume();
+                old.finish(Duration::from_secs(60));
+                assert_eq!(written(&folder).month(Id(1), WALL).from_client, 130);
+            }
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use rendezvous::ids::Stamp;
 use rendezvous::logging::Names;
 use rendezvous::pin::Pin;
 use rendezvous::state::State;
-use rendezvous::status::document::Document;
+use rendezvous::status::document::{Document, OlderProcess};
 use rendezvous::status::{Counters, DOCUMENT_MAX, Report, Resources, socket};
 use rendezvous_core::engine::{Connections, Counts, IdSnapshot, RefusalReason, Snapshot};
 use rendezvous_core::event::{Event, WaitingEnd};
@@ -65,6 +65,7 @@ fn document(ids: Vec<IdSnapshot>, names: BTreeMap<Id, String>, counters: &Counte
         certificates: Vec::new(),
         usage: None,
         wall: 0,
+        older: vec![OlderProcess { pid: 7, started: 8, connections: 9, pairs: 10 }],
     }
     .json()
 }
@@ -101,6 +102,20 @@ fn refusals_are_counted_by_status_and_reason() {
     assert_eq!((status.connections.now, status.connections.max), (6, 100));
     assert_eq!((status.descriptors.now, status.descriptors.max), (None, Some(1024)));
     assert_eq!(status.uptime, 61);
+    let older = status.older.unwrap_or_default();
+    assert_eq!(
+        older.iter().map(|of| (of.pid, of.started, of.connections, of.pairs)).collect::<Vec<_>>(),
+        [(7, 8, 9, 10)]
+    );
+}
+
+#[test]
+fn the_document_of_a_relay_that_knows_no_take_over_is_read() {
+    let text = document(Vec::new(), BTreeMap::new(), &Counters::default());
+    let start = text.find(",\"older\":").expect("the field");
+    let end = start + text[start..].find(']').expect("its end") + 1;
+    let old = format!("{}{}", &text[..start], &text[end..]);
+    assert!(Document::parse(&old).expect("JSON").older.is_none());
 }
 
 #[test]

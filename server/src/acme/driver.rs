@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use mio::Waker;
@@ -22,7 +23,7 @@ use crate::event_loop::EventLoop;
 use crate::failure::Failure;
 use crate::live_certificates::LiveCertificates;
 use crate::net::mio::MioNet;
-use crate::state::State;
+use crate::state::{Lock, State};
 use crate::worker::Worker;
 
 const DAY: u64 = 24 * 60 * 60;
@@ -73,12 +74,13 @@ pub struct Prepared {
 
 impl Prepared {
     /// Opens the files in the state folder, in a folder that begins with the prefix, serves the stored certificates for
-    /// `names` from `live`, and makes a client that renews them. May block on the lock of the files.
+    /// `names` from `live`, and makes a client that renews them. May block on the lock of the files, unless another process
+    /// has handed over its own.
     ///
     /// # Errors
     /// The files cannot be used, or another program is using them.
     pub fn open(
-        (state, prefix): (&State, &str),
+        (state, prefix, lock): (&State, &str, Option<Lock>),
         settings: Settings,
         keys: KeyChoice,
         names: Vec<Names>,
@@ -86,7 +88,7 @@ impl Prepared {
         now: Now,
     ) -> Result<Self, Failure> {
         let directory = settings.directory;
-        let folder = Folder::open(state, prefix, &directory)?;
+        let folder = Folder::open(state, prefix, &directory, lock)?;
         let account_key = folder::public(&folder.account_key()?).map_err(Failure::Failed)?;
         let document = folder.document(&directory)?;
         let config = Config {
@@ -113,6 +115,14 @@ impl Prepared {
         }
         let client = Client::new(config, document, wanted, *entropy::bytes()?, now);
         Ok(Self { answers, names, client: Some(client), staging: settings.staging })
+    }
+
+    /// A duplicate of the locked file, for another process.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn lock(&self) -> io::Result<OwnedFd> {
+        self.answers.folder.lock().duplicate()
     }
 
     /// Takes the client. Returns it only once.

@@ -41,7 +41,7 @@ pub(super) struct Folder {
     all: State,
     own: State,
     prefix: String,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// A stored certificate.
@@ -52,19 +52,33 @@ pub(super) struct Stored {
 }
 
 impl Folder {
-    /// Opens the folder for this directory, whose name begins with `prefix`, made if it is missing, and locks it.
+    /// Opens the folder for this directory, whose name begins with `prefix`, made if it is missing, and locks it, unless
+    /// another process has handed over its lock.
     ///
     /// # Errors
     /// It cannot be made, or another program runs a client there.
-    pub(super) fn open(state: &State, prefix: &str, directory: &Url) -> Result<Self, Failure> {
+    pub(super) fn open(
+        state: &State,
+        prefix: &str,
+        directory: &Url,
+        lock: Option<Lock>,
+    ) -> Result<Self, Failure> {
         let all = state.subfolder("acme")?;
         let digest = Sha256::digest(directory.as_str());
         let host = directory.authority().replace([':', '[', ']'], "_");
         let digest = &digest[..4];
         let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let own = all.subfolder(&format!("{prefix}{host}-{digest}"))?;
-        let lock = own.lock()?;
-        Ok(Self { all, own, prefix: prefix.to_owned(), _lock: lock })
+        let lock = match lock {
+            Some(lock) => lock,
+            None => own.lock()?,
+        };
+        Ok(Self { all, own, prefix: prefix.to_owned(), lock })
+    }
+
+    /// The lock of the folder.
+    pub(super) const fn lock(&self) -> &Lock {
+        &self.lock
     }
 
     /// Returns the account's key, and makes one if there is none.

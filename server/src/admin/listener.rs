@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub enum Address {
 
 pub(super) struct Listener {
     socket: Listening,
+    /// The address of the option.
+    address: Address,
     /// The file of its socket, which is removed with it.
     _file: Option<SocketFile>,
     pub(super) access: Access,
@@ -69,6 +72,30 @@ pub fn open<B>(
     address: &Address,
     ends_at_stop: bool,
 ) -> Result<(), Failure> {
+    open_listener(admin, net, address, None, Replaces::Dead, ends_at_stop)
+}
+
+/// The socket of the file system that a listener replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaces {
+    /// That of a dead program.
+    Dead,
+    /// That of any program.
+    Any,
+}
+
+/// Opens a listener like [`open`], or uses this one, which another process has opened for the address.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_listener<B>(
+    admin: &mut Admin<B>,
+    net: &MioNet,
+    address: &Address,
+    handed: Option<std::net::TcpListener>,
+    replaces: Replaces,
+    ends_at_stop: bool,
+) -> Result<(), Failure> {
     let place = (0..LISTENERS_MAX).find(|place| admin.listeners.iter().all(|it| it.place != *place));
     let Some(place) = place else {
         return Err(Failure::Usage(format!("at most {LISTENERS_MAX} addresses for metrics")));
@@ -77,11 +104,12 @@ pub fn open<B>(
         return Err(Failure::Usage("metrics for other machines need a password".to_owned()));
     }
     let listened = match address {
-        Address::Tcp(on) => listen(net, *on, place),
-        Address::Unix(path) => bind(net, path, place),
+        Address::Tcp(on) => listen(net, *on, handed, place),
+        Address::Unix(path) => bind(net, path, replaces, place),
     };
     let (socket, _file, access) = listened.map_err(|error| cannot_listen(address, &error))?;
-    admin.listeners.push(Listener { socket, _file, access, place, is_ready: true, ends_at_stop });
+    let address = address.clone();
+    admin.listeners.push(Listener { socket, address, _file, access, place, is_ready: true, ends_at_stop });
     admin.is_pending = true;
     Ok(())
 }
@@ -98,8 +126,16 @@ fn cannot_listen(address: &Address, error: &io::Error) -> Failure {
 /// A listener, the file of its socket, and from where its clients come.
 type Listened = (Listening, Option<SocketFile>, Access);
 
-fn listen(net: &MioNet, on: SocketAddr, place: usize) -> io::Result<Listened> {
-    let mut listener = TcpListener::bind(on)?;
+fn listen(
+    net: &MioNet,
+    on: SocketAddr,
+    handed: Option<std::net::TcpListener>,
+    place: usize,
+) -> io::Result<Listened> {
+    let mut listener = match handed {
+        Some(listener) => TcpListener::from_std(listener),
+        None => TcpListener::bind(on)?,
+    };
     net.register_own(&mut listener, place)?;
     let local = listener.local_addr()?;
     let access = if Address::Tcp(local).is_remote() { Access::Remote } else { Access::Loopback };
@@ -108,9 +144,9 @@ fn listen(net: &MioNet, on: SocketAddr, place: usize) -> io::Result<Listened> {
     Ok((Listening::Tcp(listener), None, access))
 }
 
-/// Binds a socket of the file system. That of a dead program is replaced.
-fn bind(net: &MioNet, path: &Path, place: usize) -> io::Result<Listened> {
-    if socket_file::is_alive(path) {
+/// Binds a socket of the file system.
+fn bind(net: &MioNet, path: &Path, replaces: Replaces, place: usize) -> io::Result<Listened> {
+    if replaces == Replaces::Dead && socket_file::is_alive(path) {
         return Err(io::ErrorKind::AddrInUse.into());
     }
     let mut listener = socket_file::bind(path)?;
@@ -120,6 +156,28 @@ fn bind(net: &MioNet, path: &Path, place: usize) -> io::Result<Listened> {
 }
 
 impl Listener {
+    pub(super) const fn is_tcp(&self) -> bool {
+        matches!(self.socket, Listening::Tcp(_))
+    }
+
+    /// A duplicate of the descriptor of a TCP listener, with the address of the option.
+    pub(super) fn duplicate(&self) -> Option<io::Result<(SocketAddr, OwnedFd)>> {
+        match (&self.socket, &self.address) {
+            (Listening::Tcp(listener), Address::Tcp(on)) => {
+                Some(listener.as_fd().try_clone_to_owned().map(|descriptor| (*on, descriptor)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Closes it. If another process has the same socket, closing alone would not end its edges.
+    pub(super) fn close(mut self, net: &MioNet) {
+        match &mut self.socket {
+            Listening::Tcp(listener) => net.deregister_own(listener),
+            Listening::Unix(listener) => net.deregister_own(listener),
+        }
+    }
+
     /// Accepts a connection. With `tls` it is one of another machine, whose address is returned as well.
     pub(super) fn accept(&mut self, tls: Option<&Arc<ServerConfig>>) -> Option<(Sock, Option<IpAddr>)> {
         if !self.is_ready {

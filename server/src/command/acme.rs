@@ -1,5 +1,6 @@
 //! The ACME options of relay and agent.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::files::{self, FileKind};
 use crate::live_certificates::LiveCertificates;
 use crate::logging::Escaped;
 use crate::options::{Matches, Opt, value};
-use crate::state::State;
+use crate::state::{Lock, State};
 use crate::status::document::CertificateOfCa;
 use crate::tls_config;
 use crate::trust::Trust;
@@ -103,6 +104,8 @@ pub(super) struct Acme {
     wish: Option<Wish>,
     prepared: Option<Prepared>,
     driver: Option<Driver>,
+    /// A duplicate of the locked file.
+    lock: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -186,6 +189,7 @@ impl Acme {
         prefix: &str,
         names: Vec<String>,
         own_key: Option<(String, PathBuf)>,
+        lock: Option<Lock>,
         now: Now,
     ) -> Result<(), Failure> {
         let Some(wish) = &self.wish else { return Ok(()) };
@@ -196,7 +200,9 @@ impl Acme {
         };
         let with = (wish.live.clone(), tls_config::provider());
         let (settings, names) = (wish.settings.clone(), parsed(names));
-        self.prepared = Some(Prepared::open((state, prefix), settings, keys, names, with, now)?);
+        let prepared = Prepared::open((state, prefix, lock), settings, keys, names, with, now)?;
+        self.lock = prepared.lock().ok();
+        self.prepared = Some(prepared);
         Ok(())
     }
 
@@ -251,7 +257,18 @@ impl Acme {
 
     /// Stops it and releases its files.
     pub(super) fn stop(&mut self) {
-        self.driver = None;
+        (self.driver, self.lock) = (None, None);
+    }
+
+    /// A duplicate of the locked file, for another process that continues with the files.
+    pub(super) fn lock(&self) -> Option<OwnedFd> {
+        self.lock.as_ref().and_then(|lock| lock.try_clone().ok())
+    }
+
+    /// Stops it for good: another process continues with its files.
+    pub(super) fn retire<M: Machine>(&mut self, event_loop: &mut Loop<Host<M>>) {
+        self.stop();
+        event_loop.call(|with, now| with.set_wanted(Vec::new(), now));
     }
 
     /// The state of each certificate.

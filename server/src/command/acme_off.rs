@@ -1,5 +1,6 @@
 //! Stand-ins for the ACME options in a program without that feature.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::daemon::Loop;
 use crate::event_loop::ClientTls;
 use crate::failure::Failure;
 use crate::live_certificates::LiveCertificates;
-use crate::state::State;
+use crate::state::{Lock, State};
 use crate::status::document::CertificateOfCa;
 
 /// The machine itself.
@@ -51,6 +52,7 @@ impl Acme {
         _: &str,
         _: Vec<String>,
         _: Option<(String, PathBuf)>,
+        _: Option<Lock>,
         _: Now,
     ) -> Result<(), Failure> {
         Ok(())
@@ -71,6 +73,12 @@ impl Acme {
     pub(super) fn work<M: Machine>(&mut self, _: &mut Loop<Host<M>>) {}
 
     pub(super) const fn stop(&mut self) {}
+
+    pub(super) const fn lock(&self) -> Option<OwnedFd> {
+        None
+    }
+
+    pub(super) fn retire<M: Machine>(&mut self, _: &mut Loop<Host<M>>) {}
 
     pub(super) const fn report<M: Machine>(&self, _: &Host<M>) -> Vec<CertificateOfCa> {
         Vec::new()

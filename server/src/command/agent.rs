@@ -681,7 +681,7 @@ fn open_acme(acme: &mut Acme, matches: &Matches) -> Result<(), Failure> {
     let state = State::open(matches.one("state"))?;
     let names = names_for_ca(matches)?;
     let own_key = names.first().map(|name| (name.clone(), state.file(PairFiles::AGENT.key())));
-    acme.open(&state, "agent-", names, own_key, Clock::start().now())
+    acme.open(&state, "agent-", names, own_key, None, Clock::start().now())
 }
 
 #[cfg(not(feature = "acme"))]

@@ -36,8 +36,11 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let answer = control::post(&folder, "/api/kick", &json::to_string(&request)).map_err(|error| {
         Failure::Failed(format!("cannot end connections: {}", crate::failure::reason(&error)))
     })?;
-    let Ended { ended } = json::from_str(&answer)
+    let Ended { ended, older } = json::from_str(&answer)
         .map_err(|_| Failure::Failed("the relay's answer is from another version".to_owned()))?;
+    if let Some(older @ 1..) = older {
+        return print(&format!("ended {ended}, and told {older} older processes\n"));
+    }
     if ended == 0 {
         return Err(Failure::Failed(format!("there is no connection of '{what}'")));
     }

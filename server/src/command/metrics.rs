@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use crate::admin::{Address, Admin, Remote, open};
+use crate::admin::{Address, Admin, Remote, Replaces, open, open_listener};
 use crate::cert;
 use crate::failure::Failure;
 use crate::net::mio::MioNet;
 use crate::options::{Matches, Opt, value};
 use crate::password_check;
 use crate::password_file::Passwords;
+use crate::take_over::{Handed, Role};
 
 /// `--metrics ADDR:PORT|unix:PATH`.
 pub(super) const METRICS: Opt = Opt::many(
@@ -98,6 +99,42 @@ impl Metrics {
     /// The names that a `Host` may have, besides `localhost` and addresses.
     pub(super) fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Opens the TCP listeners, except for those that another process has handed over. The sockets of the file system stay
+    /// those of that process until [`Metrics::open_sockets`].
+    ///
+    /// # Errors
+    /// An address cannot be listened on.
+    pub(super) fn open_tcp<B>(
+        &self,
+        remote: Option<Remote>,
+        net: &MioNet,
+        handed: &mut Handed,
+    ) -> Result<Admin<B>, Failure> {
+        let mut admin = Admin::new(self.names.clone(), remote);
+        for address in &self.addresses {
+            let Address::Tcp(on) = address else { continue };
+            let listener = handed
+                .take_listener(&Role::Metrics, *on)
+                .map_err(|error| Failure::Failed(error.to_string()))?;
+            open_listener(&mut admin, net, address, listener, Replaces::Dead, false)?;
+        }
+        Ok(admin)
+    }
+
+    /// Opens the sockets of the file system.
+    ///
+    /// # Errors
+    /// A socket cannot be bound.
+    pub(super) fn open_sockets<B>(
+        &self,
+        admin: &mut Admin<B>,
+        net: &MioNet,
+        replaces: Replaces,
+    ) -> Result<(), Failure> {
+        let mut sockets = self.addresses.iter().filter(|address| matches!(address, Address::Unix(_)));
+        sockets.try_for_each(|address| open_listener(admin, net, address, None, replaces, false))
     }
 
     /// Opens the listeners.

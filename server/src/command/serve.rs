@@ -1,12 +1,16 @@
 //! `rendezvous serve`: the relay.
 
 mod files;
+mod listeners;
 mod quota;
 mod settings;
 mod site;
+mod start;
+mod take_over;
+mod upgrade;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -20,23 +24,26 @@ use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
 
 use self::files::{Files, Sources};
+use self::listeners::{listen, listen_http};
 use self::quota::Quotas;
 pub(super) use self::settings::SPEC;
 use self::settings::Settings;
 use self::site::{Body, RelaySite};
+use self::start::{Start, drop_unused};
+use self::take_over::TakeOver;
+use self::upgrade::remember_manager;
 use super::acme::{self, Acme, Host};
 use super::certificate;
-use super::listen::{cannot_listen, listen as listen_on};
 use super::metrics::Metrics;
 use super::share::{IdleMemory, Share};
 use super::trace_writer::TraceWriter;
-use crate::activation::{self, Inherited};
-use crate::admin::{self, Admin};
+use crate::activation;
+use crate::admin::Admin;
 use crate::background_writer::FLUSH_MAX;
 use crate::cert;
 use crate::certificates::Certificates;
 use crate::clock::{self, Clock};
-use crate::daemon::{self, Loop, Program};
+use crate::daemon::{self, Loop, Program, Successor};
 use crate::entropy;
 use crate::event_loop::{ClientTls, EventLoop, TlsSetup};
 use crate::failure::Failure;
@@ -45,12 +52,12 @@ use crate::linux;
 use crate::live_certificates::LiveCertificates;
 use crate::logging::{self, Escaped, Names};
 use crate::net::Net;
-use crate::net::mio::MioNet;
 use crate::options::{Matches, parse};
 use crate::pin::Pin;
 use crate::socket_file::SocketFile;
-use crate::state::State;
-use crate::status::{Counters, Report, Resources, control, socket};
+use crate::state::{Lock, State};
+use crate::status::{Counters, Report, Resources, socket};
+use crate::take_over::Role;
 use crate::tls_config;
 use crate::usage::Usage;
 
@@ -68,23 +75,24 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let mut settings = Settings::read(&matches, None)?;
     logging::limit(settings.log_rate);
     let inherited = activation::take()?;
+    remember_manager();
     let state = State::open(matches.one("state"))?;
     let mut acme = read_acme(&matches, &settings)?;
     let acme_tls = acme.tls()?;
     let (tls, served) = tls_setup(&settings, &state, acme_tls.as_ref())?;
     let ids = Ids::load(&state.file(IDS_FILE))?;
     // Done before signals are handled, so that they end the program while it waits for the lock.
-    let status = socket::open(&state)?;
-    let socket_file = status.is_some().then(|| SocketFile::of(&state.file(socket::NAME))).flatten();
+    let (start, mut handed) = Start::begin(&matches, &state)?;
 
     let names = wanted_names(settings.engine.domain.as_deref(), &ids, &served);
     let own_key = settings.engine.domain.clone().map(|domain| (domain, state.file(cert::KEY_FILE)));
-    acme.open(&state, "", names, own_key, Clock::start().now())?;
+    let lock = handed.take_file(&Role::AcmeLock).map(Lock::adopt);
+    acme.open(&state, "", names, own_key, lock, Clock::start().now())?;
     warn_of_pins(&acme, settings.engine.domain.as_deref(), &ids, &served);
 
-    let mut net = daemon::world()?;
+    let mut net = daemon::world_with_upgrades()?;
     let remote = site::remote(&mut settings, &tls, &net)?;
-    listen(&mut net, &mut settings, inherited)?;
+    let mut labels = listen(&mut net, &mut settings, inherited, &mut handed)?;
     if acme.is_on() {
         hint_at_port(&settings);
     }
@@ -92,9 +100,12 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     net.allow_pipes(limits.pipes);
     net.limit_sockets(limits.sockets);
     let listeners = u16::try_from(settings.engine.listeners.len()).unwrap_or(u16::MAX);
-    let http_listeners = listen_http(&mut net, &settings)?;
+    let for_http = listen_http(&mut net, &settings, &mut handed)?;
+    let http_listeners = u16::try_from(for_http.len()).unwrap_or(u16::MAX);
+    labels.extend(for_http);
     let http = (http_listeners > 0).then(|| (Listener(listeners), limits.http()));
-    let trace_writer = settings.trace.as_deref().map(TraceWriter::create).transpose()?;
+    let trace_writer =
+        start.trace(settings.trace.as_deref()).map(|path| TraceWriter::create(&path)).transpose()?;
     let engine =
         Recorder::relay(settings.engine.clone(), *entropy::bytes()?, net.now(), trace_writer.is_some());
     let mut event_loop =
@@ -102,22 +113,12 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     acme.start(event_loop.net().waker())?;
 
     let drain = settings.drain;
-    if let Some(listener) = status {
-        let taken = event_loop.net().take_status(listener);
-        taken.map_err(|error| daemon::cannot("watch the status socket", &error))?;
-    }
-    let mut operator = settings.metrics.open(remote, event_loop.net())?;
-    let usage = site::open_usage(&state, settings.usage_interval, &mut event_loop)?;
-    if socket_file.is_some() {
-        let address = admin::Address::Unix(state.file(control::NAME));
-        if let Err(failure) = admin::open(&mut operator, event_loop.net(), &address, true) {
-            log::warn!("event=no-control-socket reason={}", Escaped(&failure.to_string()));
-        }
-    }
+    let operator = settings.metrics.open_tcp(remote, event_loop.net(), &mut handed)?;
+    drop_unused(handed);
     let sources = Sources {
         args: args.to_vec(),
         ids: state.file(IDS_FILE),
-        state,
+        state: state.clone(),
         buffer_bytes_max: settings.sizes().ceiling,
         acme_tls,
     };
@@ -134,7 +135,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         metrics: settings.metrics.clone(),
         usage_interval: settings.usage_interval,
         admin: Some(operator),
-        usage,
+        take_over: Some(TakeOver::new(&state, labels, settings.drain_replaced)),
+        usage: Usage::in_memory("", event_loop.now().mono),
         needs_certificate: settings
             .listen
             .iter()
@@ -142,8 +144,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         counters: Counters::default(),
         buffer_bytes_max: settings.sizes().ceiling,
         descriptors_max: limits.descriptors,
-        socket_file,
-        removal: None,
+        socket_file: None,
+        removals: Vec::new(),
         served,
         acme,
         listen: settings.listen,
@@ -156,14 +158,11 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     if relay.ids.entries.is_empty() {
         log::info!("event=no-ids hint={}", Escaped(&first_command(&matches, &relay.listen)));
     }
+    start.finish(&state, &mut relay, &mut event_loop)?;
     log::info!("event=ready");
     daemon::warn_of_root();
     daemon::run(&mut relay, &mut event_loop, drain)?;
-    relay.keep_usage(&event_loop);
-    relay.usage.finish(FLUSH_MAX);
-    if let Some(removal) = relay.removal {
-        let _ = removal.recv_timeout(FLUSH_MAX);
-    }
+    relay.end(&state, &mut event_loop);
     Ok(())
 }
 
@@ -195,6 +194,8 @@ struct Relay {
     usage_interval: Span,
     /// The operator's server; `None` while it works.
     admin: Option<Admin<Body>>,
+    /// The take-overs; `None` while they work.
+    take_over: Option<TakeOver>,
     /// The traffic of each ID.
     usage: Usage,
     /// Whether a listener of the start uses TLS.
@@ -204,8 +205,8 @@ struct Relay {
     descriptors_max: Option<u64>,
     /// The file of the status socket, until the relay shuts down.
     socket_file: Option<SocketFile>,
-    /// The removal of that file, in progress.
-    removal: Option<Receiver<()>>,
+    /// Removals of files of sockets, in progress.
+    removals: Vec<Receiver<()>>,
     served: Served,
     /// Certificates from a CA.
     acme: Acme,
@@ -234,7 +235,17 @@ impl Program for Relay {
     }
 
     fn is_reloading(&self) -> bool {
-        self.files.is_reloading()
+        self.files.is_reloading() || self.take_over.as_ref().is_some_and(TakeOver::is_upgrading)
+    }
+
+    fn upgrade(&mut self, event_loop: &mut Loop<Host<Recorder<Engine>>>) {
+        if let Some(take_over) = &mut self.take_over {
+            take_over.start_upgrade(event_loop.net());
+        }
+    }
+
+    fn successor(&self) -> Option<Successor> {
+        self.take_over.as_ref()?.successor()
     }
 
     fn after_turn(&mut self, event_loop: &mut Loop<Host<Recorder<Engine>>>) {
@@ -280,6 +291,10 @@ impl Program for Relay {
             admin.work(&mut RelaySite { relay: self, event_loop });
             self.admin = Some(admin);
         }
+        if let Some(mut take_over) = self.take_over.take() {
+            take_over.work(self, event_loop);
+            self.take_over = Some(take_over);
+        }
         for _ in 0..CALLERS_MAX {
             let Some(caller) = event_loop.net().caller() else { break };
             socket::answer(caller, &self.report(event_loop).json());
@@ -304,11 +319,15 @@ impl Program for Relay {
         if let Some(admin) = &mut self.admin {
             admin.stop();
         }
-        self.removal = self.socket_file.take().map(SocketFile::remove_in_background);
+        let take_over = self.take_over.as_mut().and_then(TakeOver::stop);
+        let files = [self.socket_file.take(), take_over];
+        self.removals.extend(files.into_iter().flatten().map(SocketFile::remove_in_background));
     }
 
     fn due(&self, now: Time) -> Option<Time> {
-        self.admin.as_ref().and_then(|admin| admin.due(now))
+        let admin = self.admin.as_ref().and_then(|admin| admin.due(now));
+        let take_over = self.take_over.as_ref().and_then(|take_over| take_over.due(now));
+        [admin, take_over].into_iter().flatten().min()
     }
 
     fn tick(&mut self, event_loop: &mut Loop<Host<Recorder<Engine>>>) {
@@ -319,6 +338,10 @@ impl Program for Relay {
             self.keep_usage(event_loop);
         }
         self.usage.write(now);
+        if let Some(mut take_over) = self.take_over.take() {
+            take_over.tick(self, event_loop);
+            self.take_over = Some(take_over);
+        }
         self.files.check_ids();
         if has_quotas && self.quotas.update(&self.ids, &self.usage, clock::wall()) {
             let enrolments = self.enrolments(&self.ids);
@@ -336,6 +359,18 @@ impl Program for Relay {
 }
 
 impl Relay {
+    /// After the event loop: writes what is not written, and waits for it.
+    fn end(mut self, state: &State, event_loop: &mut Loop<Host<Recorder<Engine>>>) {
+        self.keep_usage(event_loop);
+        if let Some(mut take_over) = self.take_over.take() {
+            take_over.finish(&mut self, event_loop, state, FLUSH_MAX);
+        }
+        self.usage.finish(FLUSH_MAX);
+        for removal in self.removals {
+            let _ = removal.recv_timeout(FLUSH_MAX);
+        }
+    }
+
     fn report(&self, event_loop: &Loop<Host<Recorder<Engine>>>) -> Report<'_> {
         let now = event_loop.now();
         let resources = Resources {
@@ -360,6 +395,7 @@ impl Relay {
             certificates: self.acme.report(event_loop.machine()),
             usage: Some(&self.usage).filter(|usage| usage.is_kept()),
             wall: clock::wall(),
+            older: self.take_over.as_ref().map(TakeOver::older).unwrap_or_default(),
         }
     }
 
@@ -535,55 +571,6 @@ fn hint_at_port(settings: &Settings) {
              hint=\"forward port 80 of the domain's addresses here, or use --acme-http [::]:80\""
         );
     }
-}
-
-/// Opens the listeners for HTTP-01, behind all others. Returns how many there are.
-fn listen_http(net: &mut MioNet, settings: &Settings) -> Result<u16, Failure> {
-    for on in &settings.listen_http {
-        let address = listen_on(net, *on, &settings.listen_http)?;
-        log::info!("event=listening on={address} protocol=http");
-    }
-    Ok(u16::try_from(settings.listen_http.len()).unwrap_or(u16::MAX))
-}
-
-/// Opens the listeners, after the inherited ones, and tells the engine the protocol of each.
-fn listen(net: &mut MioNet, settings: &mut Settings, inherited: Vec<Inherited>) -> Result<(), Failure> {
-    let is_port = |(_, transport): &(SocketAddr, Transport)| matches!(transport, Transport::Port(_));
-    if settings.listen.iter().all(is_port) && inherited.is_empty() {
-        let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
-        let address = net.listen(everywhere).or_else(|error| match error.raw_os_error() {
-            // The host has no IPv6.
-            Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
-                net.listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)))
-            }
-            _ => Err(error),
-        });
-        listening(settings, address.map_err(|error| cannot_listen(everywhere, &error))?, Transport::Tls);
-    }
-    let own = settings.listen.iter().map(|(on, _)| *on);
-    let all: Vec<_> = own.chain(inherited.iter().map(|inherited| inherited.on)).collect();
-    for Inherited { listener, on, transport } in inherited {
-        let address = net.take_listener(listener).map_err(|error| cannot_listen(on, &error))?;
-        listening(settings, address, transport);
-    }
-    for (on, transport) in settings.listen.clone() {
-        let address = listen_on(net, on, &all)?;
-        listening(settings, address, transport);
-    }
-    Ok(())
-}
-
-fn listening(settings: &mut Settings, on: SocketAddr, transport: Transport) {
-    match transport {
-        Transport::Tls => log::info!("event=listening on={on} tls=yes"),
-        Transport::Plain => log::info!("event=listening on={on} tls=no"),
-        Transport::Proxied => log::info!("event=listening on={on} tls=yes proxied=yes"),
-        Transport::Port(port) => {
-            let name = settings.engine.ports.get(usize::from(port)).map_or("", String::as_str);
-            log::info!("event=listening on={on} id_name={name}");
-        }
-    }
-    settings.engine.listeners.push(transport);
 }
 
 /// Limits the connections to what the descriptors allow.

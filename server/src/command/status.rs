@@ -152,6 +152,17 @@ fn table(status: &Document) -> String {
         span(status.uptime),
         if status.stopping { ", stopping" } else { "" }
     );
+    for older in status.older.iter().flatten() {
+        let since = crate::clock::wall().saturating_sub(older.started);
+        let _ = writeln!(
+            text,
+            "older        process {}, up {}: {} connections, {} pairs",
+            older.pid,
+            span(since),
+            older.connections,
+            older.pairs
+        );
+    }
     let of = &status.connections;
     let _ = writeln!(
         text,

@@ -34,6 +34,17 @@ impl Backlog {
     }
 }
 
+impl<N: Net, M: Machine> EventLoop<N, M> {
+    /// Pauses or resumes accepting. Connections wait in the backlogs meanwhile.
+    pub fn pause_accepting(&mut self, paused: bool) {
+        self.accept_paused = paused;
+        if !paused {
+            // Connections may have arrived, or another process may have accepted them.
+            self.accepting.fill(Backlog::Some);
+        }
+    }
+}
+
 impl<N: Net> EventLoop<N, dyn Machine> {
     pub(super) fn accept_edge(&mut self, on: u16) {
         if let Some(backlog) = self.accepting.get_mut(usize::from(on))
@@ -44,6 +55,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     }
 
     pub(super) fn accept_all(&mut self) {
+        if self.accept_paused {
+            return;
+        }
         for listener in 0..self.accepting.len() {
             let on = u16::try_from(listener).unwrap_or(u16::MAX);
             match self.accepting.get(listener) {
@@ -56,6 +70,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     /// Time until a listener is to be tried again.
     pub(super) fn accept_retry(&self) -> Option<Span> {
+        if self.accept_paused {
+            return None;
+        }
         let wait = |backlog: &Backlog| match backlog {
             Backlog::Empty => None,
             Backlog::Some => Some(Span::ZERO),

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,9 +215,28 @@ impl MioNet {
         let _ = self.poll.registry().deregister(socket);
     }
 
-    /// The edges since the last call. One for an earlier socket with the same place is harmless.
-    pub fn take_own_edges(&mut self) -> Vec<OwnEdge> {
-        std::mem::take(&mut self.own_edges)
+    /// The edges of sockets in these places since the last call. One for an earlier socket with the same place is
+    /// harmless.
+    pub fn take_own_edges(&mut self, places: Range<usize>) -> Vec<OwnEdge> {
+        let (taken, rest) =
+            std::mem::take(&mut self.own_edges).into_iter().partition(|edge| places.contains(&edge.place));
+        self.own_edges = rest;
+        taken
+    }
+
+    /// Duplicates of the descriptors of all listeners, in the order of opening, for another process.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn listener_descriptors(&self) -> io::Result<Vec<OwnedFd>> {
+        self.listeners.iter().map(|listener| listener.as_fd().try_clone_to_owned()).collect()
+    }
+
+    /// Closes the status socket.
+    pub fn close_status(&mut self) {
+        if let Some(mut status) = self.status.take() {
+            let _ = self.poll.registry().deregister(&mut status);
+        }
     }
 
     /// Takes the status socket. A connection to it wakes [`Net::wait`] and is returned by [`MioNet::caller`].
@@ -326,10 +347,9 @@ impl Net for MioNet {
 
     fn stop_listening(&mut self) {
         for mut listener in self.listeners.drain(..) {
-            // Closing is not enough if the service manager holds the same socket.
+            // Closing is not enough if the service manager or another process holds the same socket.
             let _ = self.poll.registry().deregister(&mut listener);
         }
-        self.status = None;
     }
 
     fn connect(&mut self, to: SocketAddr) -> io::Result<Sock> {

@@ -13,6 +13,8 @@ pub struct Document {
     pub uptime: u64,
     /// Whether it is shutting down.
     pub stopping: bool,
+    /// Processes that it has taken over from and that still have connections.
+    pub older: Option<Vec<OlderProcess>>,
     /// The certificate that it serves.
     pub certificate: Certificate,
     /// The state of the `ids` file that is in force.
@@ -49,6 +51,19 @@ pub struct Document {
     pub ids: Vec<Enrolled>,
     /// IDs that did not fit into the document.
     pub ids_left_out: u64,
+}
+
+/// A process that was taken over from.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct OlderProcess {
+    /// Its ID.
+    pub pid: u32,
+    /// When it started, in seconds since 1970.
+    pub started: u64,
+    /// Its connections.
+    pub connections: u64,
+    /// Its pairs.
+    pub pairs: u64,
 }
 
 /// The served certificate.

@@ -20,10 +20,21 @@ pub struct Request {
 }
 
 /// The answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Ended {
     /// The number of connections that were ended.
     pub ended: u32,
+    /// The number of older processes that were told to end theirs, if there are any.
+    pub older: Option<u32>,
+}
+
+impl Ended {
+    /// The answer as text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let older = self.older.map_or_else(String::new, |older| format!(",\"older\":{older}"));
+        format!("{{\"ended\":{}{older}}}\n", self.ended)
+    }
 }
 
 impl Request {
@@ -69,6 +80,17 @@ mod tests {
     use rendezvous_core::id::Id;
 
     use super::*;
+
+    #[test]
+    fn the_answer_is_read_as_it_was_written() {
+        for (ended, older, text) in
+            [(1, None, "{\"ended\":1}\n"), (0, Some(2), "{\"ended\":0,\"older\":2}\n")]
+        {
+            let answer = Ended { ended, older };
+            assert_eq!(answer.text(), text);
+            assert_eq!(miniserde::json::from_str::<Ended>(text).ok(), Some(answer));
+        }
+    }
 
     #[test]
     fn connections_addresses_and_names_are_told_apart() {

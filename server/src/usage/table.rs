@@ -6,7 +6,7 @@
 //! 2f402f80-da50-41e1-9b23-0123456789ab 2026-11 90000 8200000 310
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use rendezvous_core::http::date::{civil, days_since_1970};
@@ -53,7 +53,8 @@ impl Amount {
         self.from_client.saturating_add(self.from_hidden)
     }
 
-    fn add(&mut self, other: Self) {
+    /// Adds another amount.
+    pub fn add(&mut self, other: Self) {
         self.from_client = self.from_client.saturating_add(other.from_client);
         self.from_hidden = self.from_hidden.saturating_add(other.from_hidden);
         self.pairs = self.pairs.saturating_add(other.pairs);
@@ -192,6 +193,14 @@ impl Table {
             Some(record) => drop(self.0.insert(id, record)),
             None => drop(self.0.remove(&id)),
         }
+    }
+
+    /// Replaces the records of the IDs in this text of a file. Returns these IDs.
+    pub fn replace_all(&mut self, text: &str) -> BTreeSet<Id> {
+        let newer = Self::parse(text).0.0;
+        let ids = newer.keys().copied().collect();
+        self.0.extend(newer);
+        ids
     }
 
     /// The records in the order of their IDs, from the first ID that is not less than `from`.

@@ -62,6 +62,7 @@ mod stdio;
 mod steer;
 mod streams;
 mod systemd;
+mod take_over;
 mod through;
 mod to_tls;
 mod traces;
@@ -117,6 +118,7 @@ fn main() -> ExitCode {
         ("metrics", metrics::CASES),
         ("stdio", stdio::CASES),
         ("systemd", systemd::CASES),
+        ("take_over", take_over::CASES),
         ("traces", traces::CASES),
         ("raw", raw::CASES),
         ("readme", readme::CASES),

@@ -33,6 +33,7 @@ pub(crate) const CASES: &[Case] = &[
     case("the_agent_reports_its_waiting_connections", &[], the_agent_reports_its_waiting_connections),
     case("a_missing_service_manager_is_ignored", &[], a_missing_service_manager_is_ignored),
     case("a_restart_refuses_no_client", &[Peer::Bash], a_restart_refuses_no_client),
+    case("an_upgrade_hands_inherited_sockets_and_the_main_process_over", &[Peer::Bash], an_upgrade),
     case("a_socket_of_an_unknown_kind_is_refused", &[Peer::Bash], a_socket_of_an_unknown_kind_is_refused),
     case("sockets_for_another_process_are_not_used", &[], sockets_for_another_process_are_not_used),
     case("a_credential_is_a_ticket", &[], a_credential_is_a_ticket),
@@ -216,6 +217,34 @@ fn a_restart_refuses_no_client() {
     let second = relay(start());
     let _agent = world.agent(&second, &home, Below::Tls13, &["--to", &page().to_string()]);
     assert_eq!(Answer::read(&mut client).status(), 200);
+}
+
+fn an_upgrade() {
+    let (world, manager) = (World::new(), Manager::new());
+    let home = world.enrol("home", &[]);
+    let ((tls, at_tls), (clear, at_clear)) = (passed_on(), passed_on());
+    let mut serve = activated(&world, [&tls, &clear], "tls:plain");
+    let program = manager.start("relay", serve.env("WATCHDOG_USEC", "500000"));
+    manager.expect_message("READY=1", "STOPPING=1");
+    program.expect_exactly("event=listening", 2);
+    let pin = program.pick("its pin", |line| Some(line.split_once("pin=")?.1.to_owned()));
+    let mut relay = crate::world::Relay { program, tls: at_tls, clear: at_clear, pin };
+    relay.program.signal("USR2");
+    manager.expect_message("RELOADING=1", "READY=1");
+    let message = manager.expect_message("MAINPID=", "STOPPING=1");
+    let pid = message.strip_prefix("MAINPID=").and_then(|rest| rest.strip_suffix("\nREADY=1"));
+    let pid = pid.and_then(|pid| pid.parse::<u32>().ok()).expect("a number");
+    // The new process writes to the same log.
+    relay.program.expect_lines(&format!("event=taken-over pid={pid}"), 1);
+    relay.program.expect_exactly("event=listening", 4);
+    manager.expect_message("WATCHDOG=1", "STOPPING=1");
+    let _agent = world.agent(&relay, &home, Below::Tls13, &["--to", &page().to_string()]);
+    let request = format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(&home.id));
+    assert_eq!(relay.ask(request).status(), 200);
+    let ended = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+    assert!(ended.is_ok_and(|status| status.success()), "it runs");
+    manager.expect_message("STOPPING=1", "MAINPID=");
+    assert!(relay.program.exit().success());
 }
 
 fn a_socket_of_an_unknown_kind_is_refused() {

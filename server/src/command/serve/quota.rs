@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn both_directions_count_and_a_new_month_begins_at_zero() {
-        let (mut quotas, mut usage) = (Quotas::default(), Usage::in_memory(Time(0)));
+        let (mut quotas, mut usage) = (Quotas::default(), Usage::in_memory("", Time(0)));
         let (limited, free) = (ids("home", "quota=1000"), ids("home", ""));
         gather(&mut usage, 400, 599, NOVEMBER);
         assert!(!quotas.update(&limited, &usage, NOVEMBER));
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_clock_set_back_counts_to_the_date_that_it_shows() {
-        let (mut quotas, mut usage) = (Quotas::default(), Usage::in_memory(Time(0)));
+        let (mut quotas, mut usage) = (Quotas::default(), Usage::in_memory("", Time(0)));
         let limited = ids("home", "quota=1000");
         gather(&mut usage, 900, 0, DECEMBER + DAY);
         gather(&mut usage, 950, 0, DECEMBER - 1);

@@ -25,6 +25,17 @@ use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, value};
 use crate::password_file::Passwords;
 use crate::tls::{HANDSHAKE_MEMORY, RECORD_MAX};
 
+/// `--drain SECONDS`.
+const DRAIN: &str = "drain";
+/// The default of [`DRAIN`] after a signal.
+const DRAIN_DEFAULT: Span = Span::from_secs(10);
+
+/// `--take-over`.
+pub(in crate::command) const TAKE_OVER: Opt = Opt::flag(
+    "take-over",
+    "take over from the running relay with this state folder, without dropping connections; it keeps its pairs until they end",
+);
+
 /// The table of options.
 pub(in crate::command) const SPEC: Spec = Spec {
     command: "serve",
@@ -142,7 +153,12 @@ pub(in crate::command) const SPEC: Spec = Spec {
         Opt::one("handshake-timeout", "SECONDS", "10", "timeout for a TLS handshake"),
         Opt::one("idle-timeout", "SECONDS", "0", "idle timeout of pairs; 0 for none"),
         Opt::one("half-closed-timeout", "SECONDS", "60", "idle timeout of pairs with one side ended"),
-        Opt::one("drain", "SECONDS", "10", "how long pairs may continue after SIGTERM or SIGINT"),
+        Opt::one(
+            DRAIN,
+            "SECONDS",
+            "10, and no limit after a take-over",
+            "how long pairs may continue after SIGTERM or SIGINT, and in a process that was taken over from; 0: not at all, and without limit",
+        ),
         Opt::one(
             "buffer",
             "BYTES",
@@ -159,6 +175,7 @@ pub(in crate::command) const SPEC: Spec = Spec {
             "60",
             "how often the traffic of each ID is written to usage in the state folder, if it has changed; 0 to keep none",
         ),
+        TAKE_OVER,
         TRACE,
         LOG,
         LOG_FORMAT,
@@ -169,6 +186,10 @@ pub(in crate::command) const SPEC: Spec = Spec {
 SIGHUP reads the certificates, keys, ids, passwords, the --deny-file and the --config file's limits again, all or
 nothing (listeners, buffers and the log level stay). A change of the file ids is in force within two seconds without it.
 SIGTERM and SIGINT shut down the relay gracefully; a second one ends it at once.
+
+SIGUSR2 upgrades the relay without dropping connections: it starts its program again, with the same options and
+--take-over. The new process takes over the listeners; the old one keeps its pairs until they end. If the new process fails
+before it serves, the old one continues.
 
 'rendezvous status' shows the state of the relay, which it reads from status.sock in the state folder.
 
@@ -187,6 +208,8 @@ pub(super) struct Settings {
     pub(super) certificates: Vec<(PathBuf, PathBuf)>,
     pub(super) names: Vec<String>,
     pub(super) drain: Span,
+    /// How long pairs may continue after another process has taken over; `None`: until they end.
+    pub(super) drain_replaced: Option<Span>,
     pub(super) buffer: usize,
     pub(super) buffer_memory: usize,
     pub(super) trace: Option<PathBuf>,
@@ -273,7 +296,14 @@ impl Settings {
             listen_http: Vec::new(),
             certificates: certificate::files(matches)?,
             names: matches.get_all("name", certificate::name)?,
-            drain: seconds("drain")?,
+            drain: match matches.one(DRAIN) {
+                Some(_) => seconds(DRAIN)?,
+                None => DRAIN_DEFAULT,
+            },
+            drain_replaced: match matches.one(DRAIN) {
+                Some(_) => Some(seconds(DRAIN)?).filter(|drain| *drain > Span::ZERO),
+                None => None,
+            },
             buffer,
             buffer_memory: memory.0,
             trace: matches.get_if(TRACE.long, value::path)?,

@@ -39,17 +39,19 @@ pub(super) enum Body {
     Usage(Option<Id>),
 }
 
-/// Opens the record of traffic. With an interval of zero it is in memory only.
+/// Opens the record of traffic. With an interval of zero it is in memory only. `records` are those that another process has
+/// not written.
 pub(super) fn open_usage(
     state: &State,
+    records: &str,
     interval: Span,
     event_loop: &mut Loop<Host<Recorder<Engine>>>,
 ) -> Result<Usage, Failure> {
     let now = event_loop.now().mono;
     if interval == Span::ZERO {
-        return Ok(Usage::in_memory(now));
+        return Ok(Usage::in_memory(records, now));
     }
-    Usage::start(state.clone(), interval, event_loop.net().waker(), now)
+    Usage::start_with(records, state.clone(), interval, event_loop.net().waker(), now)
 }
 
 /// How other machines are served, if they are.
@@ -149,12 +151,14 @@ impl RelaySite<'_> {
     fn kick(&mut self, body: &[u8]) -> Response<Body> {
         let request =
             std::str::from_utf8(body).ok().and_then(|text| json::from_str::<kick::Request>(text).ok());
-        let Some(what) = request.and_then(|request| request.resolve(&self.relay.names)) else {
+        let what = request.as_ref().and_then(|request| request.resolve(&self.relay.names));
+        let (Some(request), Some(what)) = (request, what) else {
             return Response::text((400, "Bad Request"), "no such connection, name or address\n");
         };
         let ended = self.event_loop.call(|host, now| acme::inner_mut(host).handle_kick(&what, now));
         log::info!("event=kicked count={ended}");
-        let text = json::to_string(&kick::Ended { ended }) + "\n";
+        let older = self.relay.take_over.as_mut().map(|take_over| take_over.kick_older(&request));
+        let text = kick::Ended { ended, older: older.filter(|older| *older > 0) }.text();
         Response { content_type: JSON, ..Response::text((200, "OK"), text) }
     }
 
