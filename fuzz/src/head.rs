@@ -13,10 +13,12 @@ pub(crate) fn run(bytes: &[u8]) {
                 let over = [Refusal::LineTooLong, Refusal::HeadTooLarge].contains(&refusal);
                 assert!(over || parse(bytes).is_err(), "{refusal:?}, and then not");
             }
-            Found::Complete(len) => {
-                assert!(len <= bytes.len() && len <= limits.head_bytes_max as usize);
-                if let Ok(head) = parse(&bytes[..len]) {
-                    check(&head, &bytes[..len]);
+            Found::Complete(whole) => {
+                let raw = whole.bytes();
+                assert!(bytes.starts_with(raw) && raw.len() <= limits.head_bytes_max as usize);
+                assert_eq!(whole.parse(), parse(raw), "found and parsed at once");
+                if let Ok(head) = whole.parse() {
+                    check(&head, raw);
                 }
             }
         }
@@ -24,7 +26,7 @@ pub(crate) fn run(bytes: &[u8]) {
 }
 
 /// The verdict, which must be the same whole, byte by byte, and in two halves.
-fn find(bytes: &[u8], limits: &Limits) -> Found {
+fn find<'a>(bytes: &'a [u8], limits: &Limits) -> Found<'a> {
     let whole = Finder::default().find(bytes, limits);
     let mut finder = Finder::default();
     let first = (0..=bytes.len()).map(|len| finder.find(&bytes[..len], limits));

@@ -12,7 +12,7 @@ use crate::account::Owners;
 use crate::admission::AdmissionQueue;
 use crate::conns::Conns;
 use crate::http::date::write_date;
-use crate::http::head::{self, Finder, Found, Head, Limits};
+use crate::http::head::{Finder, Found, Head, Limits};
 use crate::http::plain_http;
 use crate::http::target::RedirectPort;
 use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
@@ -63,9 +63,8 @@ impl HttpListener {
     }
 
     /// Responds to a request, and closes the connection.
-    fn respond(&mut self, on: ConnId, found: Found, bytes: &[u8], now: Now) {
-        let bytes = plain_http::head_of(found, bytes);
-        let head = head::parse(bytes).ok();
+    fn respond(&mut self, on: ConnId, found: Found<'_>, bytes: &[u8], now: Now) {
+        let head = plain_http::head_of(found);
         let mut text = Vec::new();
         match head.as_ref().and_then(|head| self.key_authorization(head)) {
             Some(response) => write_response(

@@ -11,7 +11,7 @@ use crate::conn::{Close, ConnId, Secured, TlsFailure, TlsRole};
 use crate::event::Event;
 use crate::fingerprint::Fingerprint;
 use crate::http::accept::Form;
-use crate::http::head::{self, Finder, Found};
+use crate::http::head::{Finder, Found};
 use crate::http::reply::{Status, Switching, write_switching};
 use crate::machine::Output;
 use crate::pair::{EndReason, PairEnd};
@@ -221,14 +221,14 @@ impl Agent {
         let Some(State::Head(finder)) = conn_state(&mut self.conns, on) else { return 0 };
         match finder.find(bytes, &limits) {
             Found::Partial => 0,
-            Found::Complete(len)
-                if terminates && head::parse(&bytes[..len]).is_ok_and(|head| head.asks_sealed_stream()) =>
+            Found::Complete(whole)
+                if terminates && whole.parse().is_ok_and(|head| head.asks_sealed_stream()) =>
             {
                 let mut text = Vec::new();
                 write_switching(&mut text, Switching::Sealed);
                 self.conns.send(on, text);
                 self.seal(on, None, now);
-                len
+                whole.bytes().len()
             }
             Found::Complete(_) | Found::Refused(_) => {
                 self.turn_away(on, IN_CLEAR, Form::preferred(bytes), now);

@@ -14,7 +14,7 @@ use crate::dialer::Dialling;
 use crate::dtcp::Offer;
 use crate::event::{Event, Target};
 use crate::http::accept::Form;
-use crate::http::head::{self, Body, Finder, Found, Refusal};
+use crate::http::head::{Body, Finder, Found, Refusal, WholeHead};
 use crate::http::reply::diagnostic::{
     ADDRESS, NO_DESCRIPTORS, NO_SERVICE, SERVICE_UNREACHABLE, TOO_MANY_CLIENTS,
 };
@@ -105,8 +105,9 @@ impl Agent {
         let Some(State::Head(finder)) = conn_state(&mut self.conns, on) else { return 0 };
         match finder.find(bytes, &limits) {
             Found::Partial => 0,
-            Found::Complete(len) if has_stream && asks_for_stream(&bytes[..len]) => {
-                let offer = self.config.direct.as_ref().and_then(|_| offer_of(&bytes[..len]));
+            Found::Complete(whole) if has_stream && asks_for_stream(whole) => {
+                let len = whole.bytes().len();
+                let offer = self.config.direct.as_ref().and_then(|_| offer_of(whole.bytes()));
                 self.meet(on, ServiceKind::Stream { parked: bytes.len() > len }, offer, now);
                 len
             }
@@ -118,8 +119,8 @@ impl Agent {
                 self.turn_away(on, Unforwarded::refused(refusal), Form::preferred(bytes), now);
                 0
             }
-            Found::Complete(len) if forwards => {
-                match head::parse(&bytes[..len]) {
+            Found::Complete(whole) if forwards => {
+                match whole.parse() {
                     Ok(head) if head.is_connect() => {
                         self.turn_away(
                             on,
@@ -419,8 +420,8 @@ impl ServiceKind {
 }
 
 /// Whether this head is a connector's. With a body, the bytes after the head would not be the stream.
-fn asks_for_stream(bytes: &[u8]) -> bool {
-    let Ok(head) = head::parse(bytes) else { return false };
+fn asks_for_stream(whole: WholeHead<'_>) -> bool {
+    let Ok(head) = whole.parse() else { return false };
     let offers = head.upgrade.unwrap_or_default();
     head.body == Body::None && offers.split(',').any(|it| it.trim().eq_ignore_ascii_case("octet-stream"))
 }

@@ -402,8 +402,9 @@ impl Engine {
                     }
                     (0, false)
                 }
-                Found::Complete(len) => {
-                    self.request(on, bytes, len, now);
+                Found::Complete(whole) => {
+                    let len = whole.bytes().len();
+                    self.request(on, whole, bytes.len() > len, now);
                     (len, true)
                 }
                 Found::Refused(refusal) => {

@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::http::accept::AnswerForm;
 use crate::http::challenge::{Identified, identify};
 use crate::http::follower::{Follower, Mode};
-use crate::http::head::{self, Body, Found, Head, SEALED_STREAM};
+use crate::http::head::{Body, Found, Head, SEALED_STREAM, WholeHead};
 use crate::http::plain_http;
 use crate::http::reply::diagnostic::{
     ASK, CREDENTIALS, END_TO_END, GROUP_CLIENT, GROUP_SERVER, QUOTA, TAKEN_OVER,
@@ -28,15 +28,13 @@ use crate::time::{Now, Span};
 const QUOTA_RETRY_AFTER: u32 = 3600;
 
 impl Engine {
-    pub(super) fn request(&mut self, on: ConnId, bytes: &[u8], len: usize, now: Now) {
-        let (bytes, behind) = bytes.split_at(len);
-        match head::parse(bytes) {
-            Err(refusal) => {
-                let form = AnswerForm::of(bytes);
-                self.refuse(on, None, refusal.status(), refusal.why(), form, None, now);
-            }
-            Ok(head) if head.is_connect() => self.register(on, &head, !behind.is_empty(), now),
-            Ok(head) => self.client(on, &head, AnswerForm::of(bytes), now),
+    /// Handles a complete head. `behind`: bytes have arrived behind it.
+    pub(super) fn request(&mut self, on: ConnId, whole: WholeHead<'_>, behind: bool, now: Now) {
+        let form = AnswerForm::of(whole.bytes());
+        match whole.parse() {
+            Err(refusal) => self.refuse(on, None, refusal.status(), refusal.why(), form, None, now),
+            Ok(head) if head.is_connect() => self.register(on, &head, behind, now),
+            Ok(head) => self.client(on, &head, form, now),
         }
     }
 
@@ -235,10 +233,10 @@ impl Engine {
 
     /// Answers a request in clear on a TLS port: GET and HEAD with a redirect, others with 400. The failed handshake
     /// was reported.
-    pub(super) fn answer_plain_http(&mut self, on: ConnId, found: Found, bytes: &[u8], now: Now) {
-        let bytes = plain_http::head_of(found, bytes);
+    pub(super) fn answer_plain_http(&mut self, on: ConnId, found: Found<'_>, bytes: &[u8], now: Now) {
         let mut text = Vec::new();
-        plain_http::write(bytes, head::parse(bytes).ok().as_ref(), RedirectPort::Same, now.wall, &mut text);
+        let head = plain_http::head_of(found);
+        plain_http::write(bytes, head.as_ref(), RedirectPort::Same, now.wall, &mut text);
         self.conns.send(on, text);
         self.conns.close(on, Close::Linger, now);
     }

@@ -1,5 +1,7 @@
 //! Finds the end of a head in one pass, however the bytes arrive.
 
+use core::fmt;
+
 use super::refusal::Refusal;
 use super::request_line::RequestLine;
 use super::syntax::{is_blank, is_tchar};
@@ -24,13 +26,33 @@ impl Default for Limits {
     }
 }
 
+/// The bytes of a complete request head. Only a [`Finder`] makes it, so [`WholeHead::parse`] does not search for the end
+/// and check the bytes again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct WholeHead<'a>(&'a [u8]);
+
+impl<'a> WholeHead<'a> {
+    /// The bytes, including a leading empty line.
+    #[must_use]
+    pub const fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+}
+
+impl fmt::Debug for WholeHead<'_> {
+    /// Shows the length alone: a head has secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WholeHead({} bytes)", self.0.len())
+    }
+}
+
 /// The result of [`Finder::find`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Found<'a> {
     /// No end and no error so far.
     Partial,
-    /// The head is complete. It has this many bytes, including a leading empty line.
-    Complete(usize),
+    /// The head is complete.
+    Complete(WholeHead<'a>),
     /// The head is refused, even if it is incomplete.
     Refused(Refusal),
 }
@@ -61,25 +83,37 @@ impl Finder {
     /// the last call, and those received since.
     ///
     /// After any result but [`Found::Partial`] the next call starts again.
-    pub fn find(&mut self, bytes: &[u8], limits: &Limits) -> Found {
-        self.find_after(bytes, limits, |line| RequestLine::parse(line).map(|_| ()))
+    pub fn find<'a>(&mut self, bytes: &'a [u8], limits: &Limits) -> Found<'a> {
+        match self.find_end(bytes, limits, |line| RequestLine::parse(line).map(|_| ())) {
+            Ok(None) => Found::Partial,
+            Ok(Some(len)) => Found::Complete(WholeHead(bytes.get(..len).unwrap_or_default())),
+            Err(refusal) => Found::Refused(refusal),
+        }
     }
 
-    /// [`find`](Self::find) for a head whose first line has another form.
-    pub(super) fn find_after(
+    /// [`find`](Self::find) for field lines, and for a head whose first line has another form. Returns the length of the
+    /// head; `None`: no end and no error so far.
+    pub(super) fn find_end(
         &mut self,
         bytes: &[u8],
         limits: &Limits,
         check_first_line: impl Fn(&[u8]) -> Result<(), Refusal>,
-    ) -> Found {
+    ) -> Result<Option<usize>, Refusal> {
         debug_assert!(bytes.len() >= self.scanned as usize, "bytes consumed in the middle of a head");
-        let found = match self.scan(bytes, limits, check_first_line) {
-            Ok(None) => return Found::Partial,
-            Ok(Some(len)) => Found::Complete(len),
-            Err(refusal) => Found::Refused(refusal),
-        };
-        *self = Self::default();
-        found
+        let end = self.scan(bytes, limits, check_first_line);
+        if end != Ok(None) {
+            *self = Self::default();
+        }
+        end
+    }
+
+    /// The end of field lines without a first line ([`Finder::for_trailers`]).
+    pub(super) fn find_trailers_end(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+    ) -> Result<Option<usize>, Refusal> {
+        self.find_end(bytes, limits, |_| Ok(()))
     }
 
     fn scan(

@@ -44,7 +44,7 @@ pub(crate) use self::body::{Body, Progress};
 use self::response_head::{Framing, ResponseHead};
 use super::fields::Fields;
 use super::forwarded::{is_certificate_name, is_forwarding_name, is_same_name};
-use super::head::{self, Finder, Found, Head, Limits, Refusal};
+use super::head::{Finder, Found, Head, Limits, Refusal, WholeHead};
 use super::syntax::is_tchar;
 
 /// The maximum number of unanswered requests; further heads wait.
@@ -202,7 +202,7 @@ impl Follower {
             }
             Requests::Head(finder) => match finder.find(bytes, &self.limits) {
                 Found::Partial => Step::More,
-                Found::Complete(len) => self.request(bytes.get(..len).unwrap_or_default()),
+                Found::Complete(whole) => self.request(whole),
                 Found::Refused(refusal) => self.refuse(refusal),
             },
             Requests::Body(body) | Requests::Announced(body) => {
@@ -414,8 +414,8 @@ impl Follower {
     }
 
     /// Handles a complete request head.
-    fn request<'a>(&mut self, raw: &'a [u8]) -> Step<'a> {
-        let head = match head::parse(raw) {
+    fn request<'a>(&mut self, whole: WholeHead<'a>) -> Step<'a> {
+        let head = match whole.parse() {
             Ok(head) => head,
             Err(refusal) => return self.refuse(refusal),
         };
@@ -427,7 +427,7 @@ impl Follower {
                 return self.refuse(Refusal::Expect);
             }
         }
-        Step::Request { len: raw.len(), head }
+        Step::Request { len: whole.bytes().len(), head }
     }
 
     fn refuse<'a>(&mut self, refusal: Refusal) -> Step<'a> {

@@ -1,4 +1,4 @@
-//! Request heads: their end ([`Finder`]), their contents ([`parse`]), and the reasons for refusing them
+//! Request heads: their end ([`Finder`]), their contents ([`WholeHead::parse`]), and the reasons for refusing them
 //! ([`Refusal`]).
 //!
 //! A head is forwarded unchanged, so relay and hidden server must not interpret any part of it differently: every
@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::fields::{self, Fields};
-pub use super::finder::{FIELDS_MAX, Finder, Found, Limits};
+pub use super::finder::{FIELDS_MAX, Finder, Found, Limits, WholeHead};
 use super::instance::FIELD as INSTANCE;
 use super::pool::FIELD as POOL;
 pub use super::refusal::Refusal;
@@ -18,7 +18,7 @@ use super::request_line::{CONNECT, RequestLine};
 use super::syntax::{Authority, decimal};
 use crate::token::challenge::FIELD as CHALLENGE;
 
-/// Parses a complete head: exactly the bytes of a [`Found::Complete`].
+/// Parses bytes that are one complete head, and no more, regardless of its length.
 ///
 /// # Errors
 ///
@@ -26,17 +26,26 @@ use crate::token::challenge::FIELD as CHALLENGE;
 pub fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     const UNLIMITED: Limits = Limits { head_bytes_max: u32::MAX, line_bytes_max: u32::MAX };
     match Finder::default().find(bytes, &UNLIMITED) {
-        // Reading the fields checks the length again; either check alone would do.
-        Found::Complete(len) if len == bytes.len() => {}
-        Found::Refused(refusal) => return Err(refusal),
-        _ => return Err(Refusal::Incomplete),
+        Found::Complete(whole) if whole.bytes().len() == bytes.len() => whole.parse(),
+        Found::Refused(refusal) => Err(refusal),
+        Found::Complete(_) | Found::Partial => Err(Refusal::Incomplete),
     }
-    let raw = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
-    let (line, lines) = split_line(raw).ok_or(Refusal::Incomplete)?;
-    let line = RequestLine::parse(line)?;
-    let mut room = fields::room();
-    let fields = Fields::parse(lines, &mut room)?;
-    if line.is_connect() { Head::connect(line, &fields, raw) } else { Head::client(line, &fields, raw) }
+}
+
+impl<'a> WholeHead<'a> {
+    /// Parses the head.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] of what can be checked in a complete head alone.
+    pub fn parse(self) -> Result<Head<'a>, Refusal> {
+        let raw = self.bytes().strip_prefix(b"\r\n").unwrap_or(self.bytes());
+        let (line, lines) = split_line(raw).ok_or(Refusal::Incomplete)?;
+        let line = RequestLine::parse(line)?;
+        let mut room = fields::room();
+        let fields = Fields::parse(lines, &mut room)?;
+        if line.is_connect() { Head::connect(line, &fields, raw) } else { Head::client(line, &fields, raw) }
+    }
 }
 
 /// The `Upgrade` of a connector that uses TLS with the agent inside its stream (`docs/protocol.md §6.3`).

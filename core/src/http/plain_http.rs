@@ -9,16 +9,16 @@ use super::head::Head;
 use super::reply::{Reply, Status, write_redirect};
 use super::target::{RedirectPort, https_location};
 
-/// The bytes of a head that was found in `bytes`. All of them, if it is incomplete or malformed.
-pub(crate) fn head_of(found: Found, bytes: &[u8]) -> &[u8] {
+/// The head that was found, if it is valid.
+pub(crate) fn head_of(found: Found<'_>) -> Option<Head<'_>> {
     match found {
-        Found::Complete(len) => bytes.get(..len).unwrap_or_default(),
-        Found::Partial | Found::Refused(_) => bytes,
+        Found::Complete(whole) => whole.parse().ok(),
+        Found::Partial | Found::Refused(_) => None,
     }
 }
 
-/// Appends a redirect for GET and HEAD, and 400 for everything else. `bytes` are those of the head, and `head` is what they
-/// mean; `None` if they are malformed.
+/// Appends a redirect for GET and HEAD, and 400 for everything else. `bytes` begin with the head; `head` is `None` if they
+/// are malformed.
 pub(crate) fn write(bytes: &[u8], head: Option<&Head<'_>>, port: RedirectPort, wall: u64, out: &mut Vec<u8>) {
     let location = head.filter(|head| matches!(head.method, "GET" | "HEAD"));
     if let Some(location) = location.and_then(|head| https_location(head, port)) {

@@ -10,7 +10,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use super::date::parse_date;
 use super::fields::{self, Fields};
 use super::head::SEALED_STREAM;
-use super::head::{Finder, Found, Limits, Refusal, split_line};
+use super::head::{Finder, Limits, Refusal, split_line};
 use super::instance::{FIELD as INSTANCE, Instance};
 use super::offer;
 use super::pool::{FIELD as POOL, PoolState};
@@ -91,12 +91,8 @@ pub fn parse_response(
     finder: &mut Finder,
     limits: &Limits,
 ) -> Result<Option<Response>, ResponseError> {
-    let len =
-        match finder.find_after(bytes, limits, |line| status(line).map(|_| ()).ok_or(Refusal::RequestLine)) {
-            Found::Partial => return Ok(None),
-            Found::Refused(refusal) => return Err(refusal.into()),
-            Found::Complete(len) => len,
-        };
+    let is_status = |line: &[u8]| status(line).map(|_| ()).ok_or(Refusal::RequestLine);
+    let Some(len) = finder.find_end(bytes, limits, is_status)? else { return Ok(None) };
     let raw = bytes.get(..len).unwrap_or_default();
     let raw = raw.strip_prefix(b"\r\n").unwrap_or(raw);
     let (line, lines) = split_line(raw).ok_or(ResponseError::Malformed)?;

@@ -16,7 +16,7 @@ use crate::dtcp::Key as DirectKey;
 use crate::engine::{Engine, Transport};
 use crate::event::Event;
 use crate::http::follower::{self, Follower};
-use crate::http::head::{self, Body, Finder, Found, Limits};
+use crate::http::head::{Body, Finder, Found, Limits};
 use crate::http::offer::{self, Offered};
 use crate::http::response::parse_response;
 use crate::http::target::Registration;
@@ -299,10 +299,11 @@ impl<M: Shadow> TraceWriter<M> {
 
     /// Redacts bytes to a relay.
     fn request(&mut self, on: ConnId, bytes: &[u8], now: Now, out: &mut Vec<u8>) {
-        let Found::Complete(len) = Finder::default().find(bytes, &self.limits) else {
+        let Found::Complete(whole) = Finder::default().find(bytes, &self.limits) else {
             return redact::request(bytes, redact::Reader::Form, out);
         };
-        let (head, behind) = bytes.split_at(len);
+        let (head, behind) = bytes.split_at(whole.bytes().len());
+        let parsed = whole.parse();
         let token = |registration: &Registration<'_>| self.pseudonyms.token(registration, now.wall);
         let is_label = |name: &str| self.pseudonyms.is_label(name);
         let request_head = |head: &[u8], out: &mut Vec<u8>| {
@@ -310,7 +311,7 @@ impl<M: Shadow> TraceWriter<M> {
         };
         request_head(head, out);
         // If the request begins a pair, the bytes after it are at a gate already.
-        match head::parse(head) {
+        match parsed {
             Ok(first) if !first.is_connect() => {
                 let mut follower = Follower::new(self.limits, follower::Mode::Lenient);
                 follower.request_passed(&first);
@@ -319,7 +320,7 @@ impl<M: Shadow> TraceWriter<M> {
             _ => redact::opaque(behind, out),
         }
         if let Mode::Requests { announced, .. } = self.mode(on) {
-            *announced = match head::parse(head).map(|head| head.body) {
+            *announced = match parsed.map(|head| head.body) {
                 Ok(Body::Length(bytes)) => bytes,
                 _ => 0,
             };
@@ -353,7 +354,7 @@ impl<M: Shadow> TraceWriter<M> {
             return redact::opaque(bytes, out);
         }
         let head = match Finder::default().find(bytes, &self.limits) {
-            Found::Complete(len) => len,
+            Found::Complete(whole) => whole.bytes().len(),
             Found::Partial | Found::Refused(_) => bytes.len(),
         };
         let (head, behind) = bytes.split_at(head);

@@ -15,7 +15,7 @@ const LIMITS: Limits = Limits { head_bytes_max: 16 << 10, line_bytes_max: 8 << 1
 const SMALL: Limits = Limits { head_bytes_max: 100, line_bytes_max: 40 };
 
 /// The only result for these bytes, however they are cut.
-fn find(bytes: &[u8], limits: &Limits) -> Found {
+fn find<'a>(bytes: &'a [u8], limits: &Limits) -> Found<'a> {
     let whole = Finder::default().find(bytes, limits);
     for cut in 0..bytes.len() {
         let mut finder = Finder::default();
@@ -34,6 +34,14 @@ fn find(bytes: &[u8], limits: &Limits) -> Found {
     whole
 }
 
+/// The length of a complete head.
+fn len_of(found: Found<'_>) -> Option<usize> {
+    match found {
+        Found::Complete(whole) => Some(whole.bytes().len()),
+        Found::Partial | Found::Refused(_) => None,
+    }
+}
+
 /// Parses a head as the engine does.
 fn read(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     match find(bytes, &LIMITS) {
@@ -42,9 +50,10 @@ fn read(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
             assert!([Err(refusal), Err(Refusal::Incomplete)].contains(&parse(bytes)));
             Err(refusal)
         }
-        Found::Complete(len) => {
-            assert_eq!(len, bytes.len());
-            parse(bytes)
+        Found::Complete(whole) => {
+            assert_eq!(whole.bytes(), bytes);
+            assert_eq!(whole.parse(), parse(bytes));
+            whole.parse()
         }
         Found::Partial => Err(Refusal::Incomplete),
     }

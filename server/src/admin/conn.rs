@@ -270,7 +270,10 @@ impl<B> Conn<B> {
                 self.refuse(site, (status.code(), status.reason(), refusal.why()));
                 true
             }
-            Found::Complete(bytes) => self.complete(bytes, site, turn),
+            Found::Complete(whole) => {
+                let bytes = whole.bytes().len();
+                self.complete(bytes, site, turn)
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::Stdio;
 
-use rendezvous_core::http::head::{Body, Finder, Found, Head, Limits, Refusal, Version, parse};
+use rendezvous_core::http::head::{Body, Finder, Found, Head, Limits, Refusal, Version};
 
 use crate::harness::{Case, case};
 use crate::hidden::hex;
@@ -137,13 +137,13 @@ fn looser(bytes: &[u8], why: &str) -> Option<String> {
 }
 
 fn ours(bytes: &[u8]) -> (Verdict, Option<Refusal>) {
-    let len = match Finder::default().find(bytes, &Limits::default()) {
+    let whole = match Finder::default().find(bytes, &Limits::default()) {
         Found::Partial => return (Verdict::More, None),
         Found::Refused(refusal) => return (Verdict::No(refusal.why().to_owned()), Some(refusal)),
-        Found::Complete(len) => len,
+        Found::Complete(whole) => whole,
     };
-    match parse(&bytes[..len]) {
-        Ok(head) => (Verdict::Ok(describe(&head, len)), None),
+    match whole.parse() {
+        Ok(head) => (Verdict::Ok(describe(&head, whole.bytes().len())), None),
         Err(refusal) => (Verdict::No(refusal.why().to_owned()), Some(refusal)),
     }
 }

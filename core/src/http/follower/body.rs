@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use super::super::fields::{self, Fields};
-use super::super::head::{self, Finder, Found, Limits, Refusal};
+use super::super::head::{self, Finder, Limits, Refusal};
 
 /// The maximum length of a chunk line without its CRLF: size and extensions. No sender needs more, and a recipient
 /// has to parse each line.
@@ -210,10 +210,10 @@ fn trailers(
     limits: &Limits,
     check: impl Fn(&Fields<'_, '_>) -> Result<(), Refusal>,
 ) -> Progress {
-    let len = match finder.find(bytes, limits) {
-        Found::Partial => return Progress::More,
-        Found::Refused(refusal) => return Progress::Refused(refusal),
-        Found::Complete(len) => len,
+    let len = match finder.find_trailers_end(bytes, limits) {
+        Ok(None) => return Progress::More,
+        Ok(Some(len)) => len,
+        Err(refusal) => return Progress::Refused(refusal),
     };
     let mut room = fields::room();
     let judged = Fields::parse(bytes.get(..len).unwrap_or_default(), &mut room);

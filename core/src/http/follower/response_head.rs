@@ -1,7 +1,7 @@
 //! Response heads, as far as the framing of the response needs them (RFC 9112 §4, §6.3 and §9.3).
 
 use super::super::fields::{self, Fields};
-use super::super::head::{self, Finder, Found, Limits, Refusal, Version, split_line};
+use super::super::head::{self, Finder, Limits, Refusal, Version, split_line};
 use super::super::response;
 use super::super::syntax::decimal;
 
@@ -42,11 +42,8 @@ pub(super) fn read(
     if !b"HTTP/".iter().zip(bytes).all(|(expected, byte)| expected == byte) {
         return Err(Refusal::NotHttp);
     }
-    let found = finder.find_after(bytes, limits, |line| status_line(line).map(|_| ()));
-    let len = match found {
-        Found::Partial => return Ok(None),
-        Found::Refused(refusal) => return Err(refusal),
-        Found::Complete(len) => len,
+    let Some(len) = finder.find_end(bytes, limits, |line| status_line(line).map(|_| ()))? else {
+        return Ok(None);
     };
     let (line, lines) = bytes.get(..len).and_then(split_line).ok_or(Refusal::Incomplete)?;
     let (version, status) = status_line(line)?;

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::super::fields::{self, Fields};
-use super::super::head::{self, Finder, Found, Limits, Refusal, split_line};
+use super::super::head::{self, Finder, Limits, Refusal, split_line};
 use super::body::Chunked;
 use super::response_head::{self, Framing};
 
@@ -171,13 +171,13 @@ impl Body {
                     }
                     *self = Self::Chunks(Chunked::DataEnd);
                 }
-                Self::Chunks(Chunked::Trailers(finder)) => match finder.find(rest, limits) {
-                    Found::Partial => break Ok(false),
-                    Found::Refused(refusal) => break Err(refusal.into()),
-                    Found::Complete(len) => {
+                Self::Chunks(Chunked::Trailers(finder)) => match finder.find_trailers_end(rest, limits) {
+                    Ok(None) => break Ok(false),
+                    Ok(Some(len)) => {
                         rest = rest.get(len..).unwrap_or_default();
                         break Ok(true);
                     }
+                    Err(refusal) => break Err(refusal.into()),
                 },
                 Self::Chunks(chunked) => {
                     let Some((&byte, behind)) = rest.split_first() else { break Ok(false) };
