@@ -390,7 +390,7 @@ impl Connector {
                 self.race(on, now, |dialers, conns, rival| dialers.expired(on, conns, rival, now));
             }
             Some(State::Sealing { .. } | State::Inside { .. } | State::Staying { .. }) => {
-                self.fail(on, ConnectFailure::Silent, now);
+                self.fail(on, ConnectFailure::TimedOut, now);
             }
             Some(State::Deciding { .. }) => self.late(on, now),
             Some(State::Paired) => {

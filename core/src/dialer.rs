@@ -31,9 +31,9 @@ pub enum DialError {
     /// It ended the connection too early.
     Ended(End),
     /// The handshake or the response timed out.
-    Silent,
+    TimedOut,
     /// Its response is not HTTP.
-    Garbled,
+    NotHttp,
     /// TLS failed.
     Tls(TlsFailure),
     /// The proxy on the way opened no tunnel.
@@ -47,8 +47,8 @@ impl DialError {
             Self::Dial(DialFailure::Name) => 0,
             Self::Dial(_) => 1,
             Self::Ended(_) => 2,
-            Self::Silent => 3,
-            Self::Garbled => 4,
+            Self::TimedOut => 3,
+            Self::NotHttp => 4,
             Self::Proxy(ProxyError::Unreachable(_)) => 1,
             Self::Proxy(_) => 5,
             Self::Tls(_) => 6,
@@ -404,7 +404,7 @@ impl Dialers {
                     let on = running.attempts.iter().find(|it| it.address == address).map(|it| it.on);
                     let is_up = running.race.connect_time(address).is_some();
                     let why =
-                        if is_up { DialError::Silent } else { DialError::Dial(DialFailure::Unreachable) };
+                        if is_up { DialError::TimedOut } else { DialError::Dial(DialFailure::Unreachable) };
                     match on {
                         Some(on) => return Progress::Late { on, why },
                         None => running.race.failed(address, now.mono),
@@ -453,7 +453,7 @@ impl Running {
         match why {
             DialError::Dial(why) if self.through.is_some() => DialError::Proxy(ProxyError::Unreachable(why)),
             DialError::Ended(_) if is_tunnel => DialError::Proxy(ProxyError::Ended),
-            DialError::Silent if is_tunnel => DialError::Proxy(ProxyError::Silent),
+            DialError::TimedOut if is_tunnel => DialError::Proxy(ProxyError::TimedOut),
             why => why,
         }
     }
@@ -471,7 +471,7 @@ impl DialError {
         match self {
             // An alert may be in flight; a reset would discard it.
             Self::Tls(_) | Self::Ended(End::Clean | End::Truncated) => Close::Linger,
-            Self::Dial(_) | Self::Ended(End::Reset) | Self::Silent | Self::Garbled | Self::Proxy(_) => {
+            Self::Dial(_) | Self::Ended(End::Reset) | Self::TimedOut | Self::NotHttp | Self::Proxy(_) => {
                 Close::Abort
             }
         }

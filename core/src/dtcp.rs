@@ -61,7 +61,7 @@ pub struct Direct {
     pub policy: Policy,
     /// For a connector, how long to try after the 101; [`Direct::TRIED`]. For an agent, how long to wait for the
     /// connector's decision; [`Direct::AWAITED`].
-    pub patience: Span,
+    pub timeout: Span,
 }
 
 impl Direct {

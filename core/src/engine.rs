@@ -333,9 +333,9 @@ impl Engine {
         self.registry.unhold(id, on, self.conns.source(on));
     }
 
-    fn await_head(&mut self, on: ConnId, patience: Span, now: Now) {
+    fn await_head(&mut self, on: ConnId, timeout: Span, now: Now) {
         let state = State::Head { finder: Finder::default(), begun: false };
-        self.conns.set_state_until(on, state, Some(now.mono + patience));
+        self.conns.set_state_until(on, state, Some(now.mono + timeout));
         if !self.health_checks.contains(&on) {
             self.admit(on, Stage::Request, now);
         }

@@ -242,7 +242,7 @@ pub enum WaitingEnd {
     /// The peer ended it.
     Ended(End),
     /// The peer sent bytes: a protocol error.
-    Talked,
+    UnexpectedBytes,
     /// A newer connection replaced it, or the pool was full.
     Replaced,
     /// The ID was removed, or its secret changed.
@@ -272,11 +272,11 @@ pub enum RelayLoss {
     /// It refused the token and gave a challenge; the next attempt, with a token over it, begins at once.
     Challenged,
     /// The response is not HTTP.
-    Garbled,
+    NotHttp,
     /// The relay ended the connection before its response, or while it waited.
     Ended(End),
     /// No response before the timeout.
-    Silent,
+    TimedOut,
     /// TLS failed, or the relay's certificate is not trusted.
     Tls(TlsFailure),
     /// The relay could not be reached.
@@ -293,11 +293,11 @@ pub enum ConnectFailure {
     /// The relay answered that the hidden server was there a short time ago and is not there now.
     Offline,
     /// The response is not HTTP.
-    Garbled,
+    NotHttp,
     /// The relay ended the connection before a response.
     Ended(End),
     /// No response before the timeout.
-    Silent,
+    TimedOut,
     /// TLS failed, or the relay's certificate is not trusted.
     Tls(TlsFailure),
     /// The relay could not be reached.
@@ -305,7 +305,7 @@ pub enum ConnectFailure {
     /// The HTTP proxy on the way to the relay opened no tunnel.
     Proxy(ProxyError),
     /// The agent's offer of a direct connection cannot be parsed.
-    Misspoken,
+    InvalidOffer,
     /// There is no direct connection, and one is required.
     NotDirect(NotDirect),
     /// End to end: the relay or the agent answered with this status code, without end-to-end TLS.
@@ -323,15 +323,15 @@ pub enum NotDirect {
     /// The other side does not support it, or its offer cannot be parsed.
     Unsupported,
     /// Neither side has an address that the other may dial.
-    Nowhere,
+    NoAddress,
     /// Too many direct connections are being negotiated.
     Busy,
     /// The negotiation timed out.
-    Late,
+    TimedOut,
     /// The other side declined.
     Declined,
     /// Our dial failed.
-    Met(ConnectError),
+    Failed(ConnectError),
 }
 
 /// Why a direct connection that we dialled failed. If several dials failed, the error that is most useful to the

@@ -109,7 +109,7 @@ pub enum EndReason {
     /// The idle timeout elapsed.
     Idle,
     /// This side acknowledged nothing for too long.
-    Silent(Side),
+    Unreachable(Side),
     /// This side read too little of its queue while other connections needed that memory.
     SlowReader(Side),
     /// The client's key was removed from the list of those that are let in.
@@ -241,7 +241,7 @@ impl Pair {
     pub fn on_acked(&mut self, side: Side, age: Option<Span>, now: Time) -> Option<Act> {
         let direction = self.from(side.other());
         direction.unacked_since = if age.is_some() || direction.queued { Some(now) } else { None };
-        self.is_silent(age).then(|| self.cut(side, Close::Abort, EndReason::Silent(side)))
+        self.is_silent(age).then(|| self.cut(side, Close::Abort, EndReason::Unreachable(side)))
     }
 
     /// Others need the memory of the queue to `side`, which reads too little of it. The queue is dropped: `side` is

@@ -54,7 +54,7 @@ pub(crate) enum AnswerState {
     /// The final response.
     Final(Response),
     /// Not HTTP.
-    Garbled,
+    NotHttp,
 }
 
 impl Answer {
@@ -70,7 +70,7 @@ impl Answer {
                 AnswerState::Interim(response.len)
             }
             Ok(Some(response)) => AnswerState::Final(response),
-            Err(_) => AnswerState::Garbled,
+            Err(_) => AnswerState::NotHttp,
         }
     }
 

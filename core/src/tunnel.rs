@@ -69,11 +69,11 @@ pub enum ProxyError {
     /// It accepts neither Basic nor Digest.
     UnknownScheme,
     /// Its answer is not HTTP, or too long.
-    Garbled,
+    NotHttp,
     /// It ended the connection before its answer.
     Ended,
     /// It did not answer in time.
-    Silent,
+    TimedOut,
     /// It cannot be reached.
     Unreachable(DialFailure),
 }
@@ -173,7 +173,7 @@ impl Tunnel {
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
             match &mut self.state {
-                State::Over => return (used, Step::Failed(ProxyError::Garbled)),
+                State::Over => return (used, Step::Failed(ProxyError::NotHttp)),
                 State::Body(skip) => {
                     let Ok((skipped, is_over)) = skip.read(rest, limits) else {
                         return (used, Step::Reconnect);
@@ -190,7 +190,7 @@ impl Tunnel {
                         let is_too_long = rest.len() > limits.head_bytes_max as usize;
                         let begins = b"HTTP/1.".iter().zip(rest).all(|(a, b)| a == b);
                         let is_bad = is_too_long || !begins;
-                        return (used, if is_bad { self.fail(ProxyError::Garbled) } else { Step::More });
+                        return (used, if is_bad { self.fail(ProxyError::NotHttp) } else { Step::More });
                     };
                     self.scanned = 0;
                     let head = rest.get(..len).unwrap_or_default();
@@ -205,7 +205,7 @@ impl Tunnel {
     /// Handles the head of an answer. `None`: go on.
     fn answer(&mut self, head: &[u8]) -> Option<Step> {
         let Some((status, fields)) = parse_fields(head) else {
-            return Some(self.fail(ProxyError::Garbled));
+            return Some(self.fail(ProxyError::NotHttp));
         };
         match status {
             100..200 => None,

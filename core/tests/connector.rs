@@ -142,12 +142,12 @@ fn an_end_garbage_and_silence_are_told_apart() {
     let mut harness = connector_with(|_| ());
     let (local, on) = asking(&mut harness);
     let _ = harness.receive(on, b"220 mail.example ESMTP\r\n");
-    assert_failed(&mut harness, local, ConnectFailure::Garbled);
+    assert_failed(&mut harness, local, ConnectFailure::NotHttp);
 
     let mut harness = connector_with(|_| ());
     let (local, _) = asking(&mut harness);
     harness.wait(Span::from_secs(30));
-    assert_failed(&mut harness, local, ConnectFailure::Silent);
+    assert_failed(&mut harness, local, ConnectFailure::TimedOut);
 }
 
 /// A local connection of a connector whose relay has two addresses, and the first dial.

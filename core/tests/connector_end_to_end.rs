@@ -39,7 +39,7 @@ fn connector(tls: bool, has_direct: bool) -> Harness<Connector> {
         listener: Some(Listener(1)),
         fingerprint: Fingerprint([1; 32]),
         policy: Policy { private: true, ..Policy::default() },
-        patience: Direct::TRIED,
+        timeout: Direct::TRIED,
     });
     let config = Config { direct, sealing: Sealing::EndToEnd, ..Config::new(relay, Id(7)) };
     Harness::new(Connector::with_direct(config, [5; 32]))
@@ -215,7 +215,7 @@ fn the_agent_s_other_answers_are_the_errors_that_they_are() {
         (b"HTTP/1.1 502 X\r\n\r\n", ConnectFailure::Refused(502)),
         (b"HTTP/1.1 404 X\r\n\r\n", ConnectFailure::Refused(404)),
         (SEALED.as_bytes(), ConnectFailure::Refused(101)),
-        (b"SSH-2.0-x\r\n", ConnectFailure::Garbled),
+        (b"SSH-2.0-x\r\n", ConnectFailure::NotHttp),
     ];
     for (answer, why) in answers {
         let mut harness = connector(true, false);
@@ -235,12 +235,12 @@ fn each_step_has_its_deadline() {
     let mut harness = connector(true, true);
     let (local, _) = sealing(&mut harness);
     assert_eq!(harness.wait_for_deadline(), Span::from_secs(10));
-    assert_failed(&mut harness, local, ConnectFailure::Silent);
+    assert_failed(&mut harness, local, ConnectFailure::TimedOut);
 
     let mut harness = connector(true, true);
     let (local, _) = inside(&mut harness);
     harness.wait(Span::from_secs(30));
-    assert_failed(&mut harness, local, ConnectFailure::Silent);
+    assert_failed(&mut harness, local, ConnectFailure::TimedOut);
 }
 
 #[test]

@@ -319,7 +319,10 @@ fn who_owes_an_acknowledgement_for_thirty_seconds_is_reset_and_the_other_cut() {
             Side::Hidden => (Close::Abort, Close::Truncate),
             Side::Client => (Close::Truncate, Close::Abort),
         };
-        assert_eq!((over.hidden, over.client, over.why), (expected.0, expected.1, EndReason::Silent(side)));
+        assert_eq!(
+            (over.hidden, over.client, over.why),
+            (expected.0, expected.1, EndReason::Unreachable(side))
+        );
     }
 }
 

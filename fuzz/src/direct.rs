@@ -61,12 +61,12 @@ pub(crate) fn is_line(sent: &[u8]) -> bool {
     is_one && fixed.contains(&sent)
 }
 
-pub(crate) fn direct(hosts: bool, listener: u16, patience: Span) -> Direct {
+pub(crate) fn direct(hosts: bool, listener: u16, timeout: Span) -> Direct {
     Direct {
         hosts: hosts.then(|| address(200).into()).into_iter().collect(),
         listener: Some(Listener(listener)),
         fingerprint: Fingerprint([1; 32]),
         policy: Policy { private: true, ..Policy::default() },
-        patience,
+        timeout,
     }
 }

@@ -156,7 +156,7 @@ impl Story {
         let age = age.map(|secs| Span::from_secs(secs.into()));
         let act = self.pair.on_acked(side, age, self.now);
         let silent = age.is_some_and(|age| age >= self.limits.silent);
-        let wanted = silent.then(|| self.model.cut(side, Close::Abort, EndReason::Silent(side)));
+        let wanted = silent.then(|| self.model.cut(side, Close::Abort, EndReason::Unreachable(side)));
         assert_eq!(act, wanted);
         assert_eq!(self.pair.is_silent(age), silent);
     }

@@ -526,9 +526,9 @@ impl fmt::Display for RelayLossText {
                 refusal_hint(status).map_or(Ok(()), |hint| write!(f, " hint={}", Escaped(hint)))
             }
             RelayLoss::Challenged => f.write_str("reason=\"it refused the token and sent a challenge\""),
-            RelayLoss::Garbled => f.write_str("reason=\"its answer is not HTTP\""),
+            RelayLoss::NotHttp => f.write_str("reason=\"its answer is not HTTP\""),
             RelayLoss::Ended(end) => write!(f, "reason={}", Escaped(end_text(end))),
-            RelayLoss::Silent => f.write_str("reason=\"it did not answer in time\""),
+            RelayLoss::TimedOut => f.write_str("reason=\"it did not answer in time\""),
             RelayLoss::Tls(why) => write!(f, "reason={}", Escaped(tls(why))),
             RelayLoss::Unreachable(why) => write!(f, "reason={}", Escaped(dial(why))),
             RelayLoss::Proxy(why) => write!(f, "reason={}", Escaped(&proxy(why))),

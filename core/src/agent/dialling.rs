@@ -84,8 +84,8 @@ impl From<DialError> for RelayLoss {
         match why {
             DialError::Dial(why) => Self::Unreachable(why),
             DialError::Ended(how) => Self::Ended(how),
-            DialError::Silent => Self::Silent,
-            DialError::Garbled => Self::Garbled,
+            DialError::TimedOut => Self::TimedOut,
+            DialError::NotHttp => Self::NotHttp,
             DialError::Tls(why) => Self::Tls(why),
             DialError::Proxy(why) => Self::Proxy(why),
         }
@@ -97,7 +97,7 @@ impl From<DialError> for NoService {
         match why {
             DialError::Dial(why) => Self::Dial(why),
             DialError::Tls(why) => Self::Tls(why),
-            DialError::Ended(_) | DialError::Silent | DialError::Garbled | DialError::Proxy(_) => {
+            DialError::Ended(_) | DialError::TimedOut | DialError::NotHttp | DialError::Proxy(_) => {
                 Self::Tls(TlsFailure::Ended)
             }
         }

@@ -48,7 +48,7 @@ struct Stream {
 impl Negotiations {
     pub(super) fn new(config: &Direct, seed: [u8; 32]) -> Self {
         // A session ends with the decision on the relayed connection, after which a direct one is still to come.
-        let session = config.patience + HANDSHAKE_MAX;
+        let session = config.timeout + HANDSHAKE_MAX;
         Self {
             dtcp_endpoint: DtcpEndpoint::new(config.negotiation(session), seed),
             streams: SortedVecMap::default(),
@@ -102,7 +102,7 @@ impl Agent {
             direct.dtcp_endpoint.negotiation().handle_request(&peer, theirs, &config.hosts, now.mono);
         let from = self.conns.from(relay);
         direct.streams.insert(session, Stream { relay, local, from, key });
-        let due = Some(now.mono + config.patience);
+        let due = Some(now.mono + config.timeout);
         self.enter(relay, State::Deciding { local, session }, due);
         self.enter(local, State::Ready { session }, None);
         self.conns.emit(Output::UserTimeout { on: relay, after: None });
@@ -171,7 +171,7 @@ impl Agent {
         let Some(upstream) = self.conns.state(on).map(|conn| conn.upstream) else { return };
         let connect_error = self.forget_session(session, now);
         self.choose(local, on, self.conns.from(on), now);
-        let why = connect_error.map_or(NotDirect::Declined, NotDirect::Met);
+        let why = connect_error.map_or(NotDirect::Declined, NotDirect::Failed);
         self.conns.event(Event::Relayed { relay: on, local, upstream, why });
     }
 
@@ -269,7 +269,7 @@ impl Agent {
                 let upstream = self.conns.any_state(relay).map_or(0, |conn| conn.upstream);
                 let why = match refusal {
                     Refusal::Busy | Refusal::Conflict => NotDirect::Busy,
-                    Refusal::Unreachable => NotDirect::Nowhere,
+                    Refusal::Unreachable => NotDirect::NoAddress,
                 };
                 self.conns.event(Event::Relayed { relay, local, upstream, why });
             }

@@ -271,21 +271,21 @@ impl Agent {
         };
         write_connect(&mut text, upstream.id, &token, &upstream.relay.host_header, options);
         self.conns.send(on, text);
-        let patience = self.answer_patience(index, at, now);
+        let timeout = self.answer_timeout(index, at, now);
         let state = State::Registering { answer: Answer::default(), proof, at };
-        self.enter(on, state, Some(now.mono + patience));
+        self.enter(on, state, Some(now.mono + timeout));
     }
 
     /// The timeout of a response from a relay at this address. A relay answers a CONNECT at once. If it has never
     /// answered there, and there is another address, the timeout is short.
-    fn answer_patience(&mut self, upstream: usize, at: Option<SocketAddr>, now: Now) -> Span {
-        let patience = self.config.deadlines.answer;
+    fn answer_timeout(&mut self, upstream: usize, at: Option<SocketAddr>, now: Now) -> Span {
+        let timeout = self.config.deadlines.answer;
         let book = self.dialers.book(&self.config.upstreams[upstream].relay.place);
         match at {
             Some(at) if !book.has_answered(at) && book.has_other(at, now.mono) => {
-                patience.min(UNPROVEN_ANSWER)
+                timeout.min(UNPROVEN_ANSWER)
             }
-            _ => patience,
+            _ => timeout,
         }
     }
 
@@ -438,7 +438,7 @@ impl Agent {
             | RelayLoss::Challenged
             | RelayLoss::Unreachable(_)
             | RelayLoss::Proxy(_) => return false,
-            RelayLoss::Garbled | RelayLoss::Ended(_) | RelayLoss::Silent | RelayLoss::Tls(_) => {}
+            RelayLoss::NotHttp | RelayLoss::Ended(_) | RelayLoss::TimedOut | RelayLoss::Tls(_) => {}
         }
         let Some(&mut Conn { upstream, .. }) = self.conns.state(on) else { return false };
         let book = self.dialers.book(&self.config.upstreams[usize::from(upstream)].relay.place);
@@ -494,12 +494,12 @@ fn class(loss: RelayLoss, retry_after: Option<Span>) -> ErrorClass {
         RelayLoss::Proxy(
             ProxyError::Unreachable(DialFailure::Local)
             | ProxyError::Ended
-            | ProxyError::Silent
+            | ProxyError::TimedOut
             | ProxyError::Refused(500..),
         ) => ErrorClass::Failure(None),
         RelayLoss::Proxy(ProxyError::Unreachable(_)) => ErrorClass::Unreachable,
         RelayLoss::Proxy(_) => ErrorClass::Refusal(None),
-        RelayLoss::Garbled
+        RelayLoss::NotHttp
         | RelayLoss::Tls(
             TlsFailure::Certificate
             | TlsFailure::CertificateExpired
@@ -517,7 +517,7 @@ fn class(loss: RelayLoss, retry_after: Option<Span>) -> ErrorClass {
             ErrorClass::Unreachable
         }
         RelayLoss::Ended(_)
-        | RelayLoss::Silent
+        | RelayLoss::TimedOut
         | RelayLoss::Tls(TlsFailure::Ended)
         | RelayLoss::Unreachable(DialFailure::Local) => ErrorClass::Failure(None),
     }

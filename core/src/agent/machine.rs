@@ -233,8 +233,8 @@ impl Agent {
                     self.answered(on, &response, now);
                     (response.len, true)
                 }
-                AnswerState::Garbled => {
-                    self.lose(on, RelayLoss::Garbled, now);
+                AnswerState::NotHttp => {
+                    self.lose(on, RelayLoss::NotHttp, now);
                     (0, false)
                 }
             },
@@ -288,7 +288,7 @@ impl Agent {
             State::Reaching | State::Local { .. } => {
                 self.race(on, now, |dialers, conns, rival| dialers.expired(on, conns, rival, now));
             }
-            State::Registering { .. } => self.lose(on, RelayLoss::Silent, now),
+            State::Registering { .. } => self.lose(on, RelayLoss::TimedOut, now),
             State::Waiting { .. } => self.waited(on, now),
             State::Header => {
                 self.lose_client(on, "the relay's PROXY header did not arrive in time", Close::Abort, now);

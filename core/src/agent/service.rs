@@ -166,11 +166,11 @@ impl Agent {
         let place = place.clone();
         self.conns.emit(Output::Read { on, wanted: false });
         let local = self.conns.insert(Conn::new(upstream, State::Ended), None);
-        let patience = self.config.local_dial;
+        let timeout = self.config.local_dial;
         let how = Dialling {
             tls: tls.map(|upstream| TlsRole::Client { upstream }),
             greets: self.config.send_proxy.is_some(),
-            deadlines: Deadlines { dial: patience, handshake: patience, answer: patience },
+            deadlines: Deadlines { dial: timeout, handshake: timeout, answer: timeout },
         };
         self.enter(local, State::Local { relay: on, asked }, None);
         self.enter(on, State::Meeting { local, offer }, None);

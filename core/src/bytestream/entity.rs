@@ -70,7 +70,7 @@ pub struct Config {
     /// Timeout of an unclaimed socket. Default 30 s.
     pub unclaimed: Span,
     /// Timeouts of the roles.
-    pub patience: Timeouts,
+    pub timeouts: Timeouts,
     /// Timeouts of a pair.
     pub pair: pair::Limits,
 }
@@ -95,7 +95,7 @@ impl Config {
             sessions_max: 256,
             dials_per_minute_max: 60,
             unclaimed: Span::from_secs(30),
-            patience: Timeouts::default(),
+            timeouts: Timeouts::default(),
             pair: pair::Limits::default(),
         }
     }

@@ -33,7 +33,7 @@ pub struct Initiator {
     /// Whether the peer may make an offer if it refuses ours. There is one reversal only, since two ends behind NATs
     /// would never stop.
     reversible: bool,
-    patience: Timeouts,
+    timeouts: Timeouts,
     state: State,
     due: Time,
 }
@@ -77,7 +77,7 @@ impl Initiator {
         mut connections: Vec<Connection>,
         offer: IqId,
         reversible: bool,
-        patience: Timeouts,
+        timeouts: Timeouts,
         now: Time,
     ) -> (Self, Vec<Act>) {
         connections.truncate(CONNECTIONS_MAX);
@@ -85,8 +85,8 @@ impl Initiator {
         let query = Query::Offer { sid: Some(sid.clone()), connections: connections.clone(), malformed: 0 };
         let say = Act::Say(Stanza { peer: peer.clone(), id: offer.clone(), query });
         let state = State::Offered { named: false };
-        let due = now + patience.answer;
-        (Self { me, peer, sid, offered: connections, offer, reversible, patience, state, due }, vec![say])
+        let due = now + timeouts.answer;
+        (Self { me, peer, sid, offered: connections, offer, reversible, timeouts, state, due }, vec![say])
     }
 
     /// Whether a claim of the peer is awaited (I1).
@@ -145,7 +145,7 @@ impl Initiator {
             acts.push(self.clear());
         } else {
             self.state = State::Identified;
-            self.due = now + self.patience.named;
+            self.due = now + self.timeouts.named;
         }
         acts
     }
@@ -172,7 +172,7 @@ impl Initiator {
         match self.state {
             State::Offered { .. } if self.reversible && condition.may_precede_an_offer() => {
                 self.state = State::Reversing(condition);
-                self.due = now + self.patience.reversal;
+                self.due = now + self.timeouts.reversal;
                 Vec::new()
             }
             State::Offered { .. } | State::Identified => self.fail(Failure::Refused(condition)),
@@ -199,7 +199,7 @@ impl Initiator {
         match rest.pop_front() {
             Some(next) => {
                 *to = next;
-                self.due = (now + self.patience.dial).min(*until);
+                self.due = (now + self.timeouts.dial).min(*until);
                 vec![Act::Dial(next)]
             }
             None => self.fail(Failure::Unreachable),
@@ -227,7 +227,7 @@ impl Initiator {
             State::Dialling { until, .. } if until > now => self.on_dial_failed(now),
             State::Dialling { .. } => self.fail(Failure::Unreachable),
             State::Reversing(condition) => self.fail(Failure::Refused(condition)),
-            State::Offered { .. } | State::Claimed { .. } => self.fail(Failure::Silent),
+            State::Offered { .. } | State::Claimed { .. } => self.fail(Failure::TimedOut),
             State::Ended => Vec::new(),
         }
     }
@@ -248,9 +248,9 @@ impl Initiator {
         let (Some(via), Some(to)) = (connection, rest.pop_front()) else {
             return self.fail(Failure::UnknownConnection);
         };
-        let until = now + self.patience.answer;
+        let until = now + self.timeouts.answer;
         self.state = State::Dialling { via: via.clone(), to, rest, until };
-        self.due = (now + self.patience.dial).min(until);
+        self.due = (now + self.timeouts.dial).min(until);
         vec![Act::Dial(to)]
     }
 

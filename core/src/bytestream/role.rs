@@ -72,7 +72,7 @@ pub enum Failure {
     /// The socket was reset before the stream was clear to send.
     Reset,
     /// No answer before the timeout.
-    Silent,
+    TimedOut,
     /// Our side cancelled it.
     Cancelled,
 }

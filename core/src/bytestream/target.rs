@@ -28,7 +28,7 @@ pub struct Target {
     /// The id of the initiator's PF2.
     offer: IqId,
     reversible: bool,
-    patience: Timeouts,
+    timeouts: Timeouts,
     state: State,
     due: Time,
 }
@@ -57,22 +57,22 @@ impl Target {
         connections: Vec<Connection>,
         offer: IqId,
         reversible: bool,
-        (policy, patience): (&Policy, Timeouts),
+        (policy, timeouts): (&Policy, Timeouts),
         now: Time,
     ) -> (Self, Vec<Act>) {
         let mut rest: VecDeque<Connection> =
             connections.into_iter().filter(|it| policy.allows(it.to)).take(CONNECTIONS_MAX).collect();
-        let until = now + patience.answer;
-        let due = (now + patience.of_target()).min(until);
+        let until = now + timeouts.answer;
+        let due = (now + timeouts.of_target()).min(until);
         match rest.pop_front() {
             Some(current) => {
                 let dial = Act::Dial(current.to);
                 let state = State::Dialling { current, rest, until };
-                (Self { parties, offer, reversible, patience, state, due }, vec![dial])
+                (Self { parties, offer, reversible, timeouts, state, due }, vec![dial])
             }
             None => {
                 let state = State::Ended;
-                let mut target = Self { parties, offer, reversible, patience, state, due };
+                let mut target = Self { parties, offer, reversible, timeouts, state, due };
                 let acts = target.give_up();
                 (target, acts)
             }
@@ -103,14 +103,14 @@ impl Target {
             Stanza { peer: at.clone(), id: iq.clone(), query: Query::Claim { sid: sid.clone(), endpoint } };
         let used = self.answer(Query::Result { sid, connection: Some(at.clone()) });
         self.state = State::Claimed { at, iq };
-        self.due = now + self.patience.answer;
+        self.due = now + self.timeouts.answer;
         vec![Act::Say(claim), used]
     }
 
     /// An address could not be reached. Unless that is concealed, the next one is dialled at once.
     #[must_use]
     pub fn on_dial_failed(&mut self, now: Time) -> Vec<Act> {
-        if self.patience.concealed.is_some() { Vec::new() } else { self.dial_next(now) }
+        if self.timeouts.concealed.is_some() { Vec::new() } else { self.dial_next(now) }
     }
 
     fn dial_next(&mut self, now: Time) -> Vec<Act> {
@@ -119,7 +119,7 @@ impl Target {
             Some(next) => {
                 let to = next.to;
                 *current = next;
-                self.due = (now + self.patience.of_target()).min(*until);
+                self.due = (now + self.timeouts.of_target()).min(*until);
                 vec![Act::Dial(to)]
             }
             None => self.give_up(),
@@ -159,7 +159,7 @@ impl Target {
         match self.state {
             State::Dialling { until, .. } if until > now => self.dial_next(now),
             State::Dialling { .. } => self.give_up(),
-            State::Claimed { .. } => self.fail(Failure::Silent),
+            State::Claimed { .. } => self.fail(Failure::TimedOut),
             State::Ended => Vec::new(),
         }
     }

@@ -97,8 +97,8 @@ impl From<DialError> for ConnectFailure {
         match why {
             DialError::Dial(why) => Self::Unreachable(why),
             DialError::Ended(how) => Self::Ended(how),
-            DialError::Silent => Self::Silent,
-            DialError::Garbled => Self::Garbled,
+            DialError::TimedOut => Self::TimedOut,
+            DialError::NotHttp => Self::NotHttp,
             DialError::Tls(why) => Self::Tls(why),
             DialError::Proxy(why) => Self::Proxy(why),
         }

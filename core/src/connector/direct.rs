@@ -35,7 +35,7 @@ pub(super) struct Negotiations {
 impl Negotiations {
     pub(super) fn new(config: &Config, direct: &Direct, seed: [u8; 32]) -> Self {
         // The timeouts of the response and of the decision come before the session's own.
-        let session = config.deadlines.answer + direct.patience + HANDSHAKE_MAX;
+        let session = config.deadlines.answer + direct.timeout + HANDSHAKE_MAX;
         let mut negotiation = direct.negotiation(session);
         negotiation.sessions_max = SESSIONS_MAX;
         // Each local connection causes three dials at most, and belongs to the user.
@@ -106,7 +106,7 @@ impl Connector {
                 self.forget_session(on, now);
                 let why = match refusal {
                     Refusal::Busy | Refusal::Conflict => NotDirect::Busy,
-                    Refusal::Unreachable => NotDirect::Nowhere,
+                    Refusal::Unreachable => NotDirect::NoAddress,
                 };
                 self.use_relay(on, local, why, now);
             }
@@ -117,8 +117,8 @@ impl Connector {
             }
             Offered::Offer(theirs) => {
                 self.conns.set_state(on, State::Deciding { local, session, gave_up: false });
-                let patience = self.config.direct.as_ref().map(|direct| direct.patience);
-                self.conns.set_due(on, patience.map(|patience| now.mono + patience));
+                let timeout = self.config.direct.as_ref().map(|direct| direct.timeout);
+                self.conns.set_due(on, timeout.map(|timeout| now.mono + timeout));
                 self.with_dtcp_endpoint(now, |dtcp_endpoint| {
                     dtcp_endpoint.negotiation().handle_answer(session, &theirs, now.mono)
                 });
@@ -132,7 +132,7 @@ impl Connector {
             Found::Partial => return 0,
             Found::Command { command: Command::Error, len } => len,
             Found::Command { .. } | Found::Unknown { .. } | Found::TooLong => {
-                self.fail(on, ConnectFailure::Misspoken, now);
+                self.fail(on, ConnectFailure::InvalidOffer, now);
                 return 0;
             }
         };
@@ -144,7 +144,7 @@ impl Connector {
                 });
             }
             Some(&mut State::Staying { local, why }) => self.use_relay(on, local, why, now),
-            _ => self.fail(on, ConnectFailure::Misspoken, now),
+            _ => self.fail(on, ConnectFailure::InvalidOffer, now),
         }
         len
     }
@@ -152,7 +152,7 @@ impl Connector {
     /// The negotiation has timed out.
     pub(super) fn late(&mut self, on: ConnId, now: Now) {
         let connect_error = self.forget_session(on, now);
-        self.stay(on, connect_error.map_or(NotDirect::Late, NotDirect::Met), now);
+        self.stay(on, connect_error.map_or(NotDirect::TimedOut, NotDirect::Failed), now);
     }
 
     /// The session ended without a direct connection. Tells the agent, unless a direct connection is required.
@@ -216,8 +216,9 @@ impl Connector {
                     self.went_direct(session, on, now);
                 }
                 Action::Failed { session, why, connect_error } => {
-                    let why = if why == Failure::Deadline { NotDirect::Late } else { NotDirect::Nowhere };
-                    self.failed_directly(session, connect_error.map_or(why, NotDirect::Met), now);
+                    let why =
+                        if why == Failure::Deadline { NotDirect::TimedOut } else { NotDirect::NoAddress };
+                    self.failed_directly(session, connect_error.map_or(why, NotDirect::Failed), now);
                 }
             }
         }

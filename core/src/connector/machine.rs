@@ -103,7 +103,7 @@ impl Machine for Connector {
                             self.answered(on, &response, &rest[..response.len], now);
                             response.len
                         }
-                        AnswerState::Garbled => {
+                        AnswerState::NotHttp => {
                             self.garbled(on, now);
                             0
                         }
@@ -236,8 +236,8 @@ impl Connector {
     /// agent sent it.
     fn garbled(&mut self, on: ConnId, now: Now) {
         match self.conns.state(on) {
-            Some(State::Inside { .. }) => self.fail(on, ConnectFailure::Garbled, now),
-            _ => self.attempt_failed(on, DialError::Garbled, now),
+            Some(State::Inside { .. }) => self.fail(on, ConnectFailure::NotHttp, now),
+            _ => self.attempt_failed(on, DialError::NotHttp, now),
         }
     }
 }

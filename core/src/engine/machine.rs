@@ -432,7 +432,7 @@ impl Engine {
                 (used, true)
             }
             Some(State::Waiting { .. }) => {
-                self.end_waiting(on, WaitingEnd::Talked, now);
+                self.end_waiting(on, WaitingEnd::UnexpectedBytes, now);
                 (0, false)
             }
             Some(State::Client { .. }) => {

@@ -245,7 +245,7 @@ impl Engine {
     /// likely dead: the connection is closed, and a request that may be repeated gets another one. Other requests get
     /// more time, since they fail then. Returns whether the connection was closed.
     pub(super) fn is_hand_over_lost(&mut self, hidden: ConnId, age: Option<Span>, now: Now) -> bool {
-        let Some(patience) = self.config.pair.hand_over else { return false };
+        let Some(timeout) = self.config.pair.hand_over else { return false };
         let (Some((client, Side::Hidden)), Some(age)) = (self.conns.peer(hidden), age) else { return false };
         let is_whole = self.conns.pair_of(hidden).is_some_and(|pair| {
             pair.bytes_from(Side::Client) == 0 && pair.flow_from(Side::Hidden) != Flow::Dead
@@ -260,10 +260,10 @@ impl Engine {
             return false;
         }
         let is_repeatable = is_whole && request.repeatable;
-        let least = if is_repeatable { patience } else { patience.max(UNREPEATABLE) };
-        let patience = least.max(Span(request.round_trip.0.saturating_mul(4)));
-        if waited < patience {
-            let due = request.handed + patience;
+        let least = if is_repeatable { timeout } else { timeout.max(UNREPEATABLE) };
+        let timeout = least.max(Span(request.round_trip.0.saturating_mul(4)));
+        if waited < timeout {
+            let due = request.handed + timeout;
             self.conns.check_hand_over_at(hidden, due, now);
             return false;
         }

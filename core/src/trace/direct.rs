@@ -18,7 +18,7 @@ pub(super) fn read(tokenizer: &mut Tokenizer<'_>) -> Result<Direct, String> {
         listener: None,
         fingerprint: certificate,
         policy: Policy::default(),
-        patience: Direct::AWAITED,
+        timeout: Direct::AWAITED,
     };
     while let Some(word) = tokenizer.next() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
@@ -34,7 +34,7 @@ fn set(direct: &mut Direct, key: &str, value: &str) -> Option<()> {
         "listener" => direct.listener = Some(Listener(number(value)?)),
         "hosts" => direct.hosts = value.split(',').map(place).collect::<Option<_>>()?,
         "own" => direct.policy.own = value.split(',').map(address).collect::<Option<_>>()?,
-        "patience" => direct.patience = span(value)?,
+        "patience" => direct.timeout = span(value)?,
         "allow" => {
             for kind in value.split(',') {
                 let mut kinds = kinds(&mut direct.policy).into_iter();
@@ -71,8 +71,8 @@ pub(super) fn write(direct: &Direct, out: &mut impl fmt::Write) -> fmt::Result {
         write!(out, "{between}{own}")?;
         between = ",";
     }
-    if direct.patience != Direct::AWAITED {
-        write!(out, " patience={}", SpanText(direct.patience))?;
+    if direct.timeout != Direct::AWAITED {
+        write!(out, " patience={}", SpanText(direct.timeout))?;
     }
     writeln!(out)
 }

@@ -128,9 +128,9 @@ fn event(event: &Event) -> String {
             let why = match why {
                 RelayLoss::Refused(status) => format!("refused status={status}"),
                 RelayLoss::Challenged => "challenged".to_string(),
-                RelayLoss::Garbled => "garbled".to_string(),
+                RelayLoss::NotHttp => "garbled".to_string(),
                 RelayLoss::Ended(how) => end(*how).to_string(),
-                RelayLoss::Silent => "silent".to_string(),
+                RelayLoss::TimedOut => "silent".to_string(),
                 RelayLoss::Tls(why) => format!("tls-{}", tls(*why)),
                 RelayLoss::Unreachable(why) => format!("unreachable-{}", dial(*why)),
                 RelayLoss::Proxy(why) => proxy(*why),
@@ -162,13 +162,13 @@ fn event(event: &Event) -> String {
             let why = match why {
                 ConnectFailure::Refused(status) => format!("refused status={status}"),
                 ConnectFailure::Offline => "offline".to_string(),
-                ConnectFailure::Garbled => "garbled".to_string(),
+                ConnectFailure::NotHttp => "garbled".to_string(),
                 ConnectFailure::Ended(how) => end(*how).to_string(),
-                ConnectFailure::Silent => "silent".to_string(),
+                ConnectFailure::TimedOut => "silent".to_string(),
                 ConnectFailure::Tls(why) => format!("tls-{}", tls(*why)),
                 ConnectFailure::Unreachable(why) => format!("unreachable-{}", dial(*why)),
                 ConnectFailure::Proxy(why) => proxy(*why),
-                ConnectFailure::Misspoken => "misspoken".to_string(),
+                ConnectFailure::InvalidOffer => "misspoken".to_string(),
                 ConnectFailure::NotDirect(why) => format!("not-direct-{}", not_direct(*why)),
                 ConnectFailure::NotSealed(status) => format!("not-sealed status={status}"),
                 ConnectFailure::EndToEnd(why) => format!("end-to-end-tls-{}", tls(*why)),
@@ -182,15 +182,15 @@ fn event(event: &Event) -> String {
 fn not_direct(why: NotDirect) -> String {
     match why {
         NotDirect::Unsupported => "unsupported".to_string(),
-        NotDirect::Nowhere => "nowhere".to_string(),
+        NotDirect::NoAddress => "nowhere".to_string(),
         NotDirect::Busy => "busy".to_string(),
-        NotDirect::Late => "late".to_string(),
+        NotDirect::TimedOut => "late".to_string(),
         NotDirect::Declined => "declined".to_string(),
-        NotDirect::Met(ConnectError::Dial(why)) => format!("unreachable-{}", dial(why)),
-        NotDirect::Met(ConnectError::Budget) => "budget".to_string(),
-        NotDirect::Met(ConnectError::NoTls) => "no-tls".to_string(),
-        NotDirect::Met(ConnectError::Handshake) => "handshake".to_string(),
-        NotDirect::Met(ConnectError::Tls(why)) => format!("tls-{}", tls(why)),
+        NotDirect::Failed(ConnectError::Dial(why)) => format!("unreachable-{}", dial(why)),
+        NotDirect::Failed(ConnectError::Budget) => "budget".to_string(),
+        NotDirect::Failed(ConnectError::NoTls) => "no-tls".to_string(),
+        NotDirect::Failed(ConnectError::Handshake) => "handshake".to_string(),
+        NotDirect::Failed(ConnectError::Tls(why)) => format!("tls-{}", tls(why)),
     }
 }
 
@@ -259,7 +259,7 @@ pub(super) const fn dial(why: DialFailure) -> &'static str {
 const fn waiting_end(why: WaitingEnd) -> &'static str {
     match why {
         WaitingEnd::Ended(how) => end(how),
-        WaitingEnd::Talked => "talked",
+        WaitingEnd::UnexpectedBytes => "talked",
         WaitingEnd::Replaced => "replaced",
         WaitingEnd::Revoked => "revoked",
         WaitingEnd::Drained => "drained",
@@ -276,8 +276,8 @@ const fn pair_end(why: EndReason) -> &'static str {
         EndReason::Reset(Side::Client) => "client-reset",
         EndReason::HalfClosed => "half-closed",
         EndReason::Idle => "idle",
-        EndReason::Silent(Side::Hidden) => "hidden-silent",
-        EndReason::Silent(Side::Client) => "client-silent",
+        EndReason::Unreachable(Side::Hidden) => "hidden-silent",
+        EndReason::Unreachable(Side::Client) => "client-silent",
         EndReason::SlowReader(Side::Hidden) => "hidden-slow-reader",
         EndReason::SlowReader(Side::Client) => "client-slow-reader",
         EndReason::KeyRemoved => "key-removed",
@@ -292,9 +292,9 @@ fn proxy(why: ProxyError) -> String {
         ProxyError::WrongCredentials => "proxy-wrong-credentials".to_string(),
         ProxyError::Ntlm => "proxy-ntlm".to_string(),
         ProxyError::UnknownScheme => "proxy-unknown-scheme".to_string(),
-        ProxyError::Garbled => "proxy-garbled".to_string(),
+        ProxyError::NotHttp => "proxy-garbled".to_string(),
         ProxyError::Ended => "proxy-ended".to_string(),
-        ProxyError::Silent => "proxy-silent".to_string(),
+        ProxyError::TimedOut => "proxy-silent".to_string(),
         ProxyError::Unreachable(why) => format!("proxy-unreachable-{}", dial(why)),
     }
 }

@@ -234,8 +234,8 @@ fn errors_name_what_the_proxy_wants() {
         (head("403 Forbidden", &[]), ProxyError::Refused(403)),
         (head("502 Bad Gateway", &["Content-Length: 4"]), ProxyError::Refused(502)),
         (head("301 Moved", &["Location: http://x"]), ProxyError::Refused(301)),
-        ("SSH-2.0-OpenSSH\r\n".to_string(), ProxyError::Garbled),
-        (format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(20_000)), ProxyError::Garbled),
+        ("SSH-2.0-OpenSSH\r\n".to_string(), ProxyError::NotHttp),
+        (format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(20_000)), ProxyError::NotHttp),
     ] {
         assert_eq!(
             read(&tunnel(), bytes.as_bytes()).2,

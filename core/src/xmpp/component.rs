@@ -34,7 +34,7 @@ pub enum Loss {
     /// It cannot be reached.
     Unreachable(DialFailure),
     /// It timed out, or does not read.
-    Silent,
+    TimedOut,
     /// It ended the stream with this error.
     Refused(StreamCondition),
     /// It ended the stream cleanly.
@@ -42,7 +42,7 @@ pub enum Loss {
     /// It ended the connection within the stream.
     Ended(End),
     /// Its stream was invalid, and was ended with this error.
-    Garbled(StreamCondition),
+    Malformed(StreamCondition),
 }
 
 /// An action in response to received bytes.
@@ -128,7 +128,7 @@ impl Component {
                 Ok(Some(Part::Stanza(stanza))) => self.stanza(&stanza),
                 Ok(Some(Part::Excess(start))) => self.excess(start.as_ref()),
                 Ok(Some(Part::End)) => Some(self.over(Loss::Closed, stream::FOOTER.to_vec())),
-                Err(condition) => Some(self.over(Loss::Garbled(condition), stream::error(condition))),
+                Err(condition) => Some(self.over(Loss::Malformed(condition), stream::error(condition))),
             };
             if action.is_some() {
                 return action;

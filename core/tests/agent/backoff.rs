@@ -210,7 +210,7 @@ fn what_is_no_http_is_garbled() {
     let (on, _) = one(&harness.actions());
     harness.call(|agent, now| agent.handle_connected(on, now));
     assert_eq!(harness.receive(on, b"SSH-2.0-OpenSSH_9.6\r\n"), 0);
-    let garbled = |event: &Event| matches!(event, Event::RelayLost { why: RelayLoss::Garbled, .. });
+    let garbled = |event: &Event| matches!(event, Event::RelayLost { why: RelayLoss::NotHttp, .. });
     assert!(events(&harness.actions()).iter().any(garbled));
     assert!(harness.wait_for_deadline() >= Span::from_secs(4));
 }

@@ -203,7 +203,7 @@ fn a_handshake_or_an_answer_that_does_not_come_is_given_up_after_ten_seconds() {
     let (on, _) = one(&harness.actions());
     harness.call(|agent, now| agent.handle_connected(on, now));
     assert_eq!(harness.wait_for_deadline(), Span::from_secs(10));
-    let silent = |event: &Event| matches!(event, Event::RelayLost { why: RelayLoss::Silent, .. });
+    let silent = |event: &Event| matches!(event, Event::RelayLost { why: RelayLoss::TimedOut, .. });
     assert!(events(&harness.actions()).iter().any(silent));
     harness.wait_for_deadline();
     let (on, _) = one(&harness.actions());

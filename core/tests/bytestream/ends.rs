@@ -31,7 +31,7 @@ pub(crate) fn config() -> Config {
     ];
     config.service = Some(at(SERVICE));
     config.dial.private = true;
-    config.patience.concealed = None;
+    config.timeouts.concealed = None;
     config
 }
 

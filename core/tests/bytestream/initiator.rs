@@ -254,7 +254,7 @@ fn i4_60_s_from_the_targets_word() {
     harness.wait(just_under(51));
     harness.assert_waits();
     harness.wait(Span(1));
-    harness.assert_failed(Failure::Silent);
+    harness.assert_failed(Failure::TimedOut);
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn i1_60_s_without_an_answer_fail() {
     harness.wait(just_under(60));
     harness.assert_waits();
     harness.wait(Span(1));
-    harness.assert_failed(Failure::Silent);
+    harness.assert_failed(Failure::TimedOut);
 }
 
 #[test]

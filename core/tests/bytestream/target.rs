@@ -317,7 +317,7 @@ fn t2_after_a_clean_end_60_s_without_an_answer_close_all_the_same() {
     let (mut harness, on, _) = claimed();
     harness.call(|entity, now| entity.handle_end(on, End::Clean, now));
     harness.wait(Span::from_secs(60));
-    harness.assert_failed(Failure::Silent);
+    harness.assert_failed(Failure::TimedOut);
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn t2_60_s_without_an_answer_close() {
     harness.actions();
     assert_eq!(harness.wait_for_deadline(), Span::from_secs(60));
     assert!(harness.asked(Output::Close { on, how: Close::Abort }));
-    harness.assert_failed(Failure::Silent);
+    harness.assert_failed(Failure::TimedOut);
 }
 
 #[test]

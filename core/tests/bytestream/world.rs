@@ -63,7 +63,7 @@ impl World {
             config.rules.listeners = vec![at(here)];
             config.connections = vec![connection(me, here), connection(PROXY, PROXY_AT)];
             config.dial.private = true;
-            config.patience.concealed = None;
+            config.timeouts.concealed = None;
             config.dials_per_minute_max = u32::MAX;
             config
         };

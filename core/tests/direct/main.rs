@@ -112,7 +112,7 @@ fn another_certificate_than_announced_is_refused_and_the_stream_stays_on_the_rel
         walk::all(World::new(rules), &|world| assert!(!arrived(world)));
     }
     let world = walk::one(World::new(Rules { forged: [false, true], ..AGENT_ALONE }), 1);
-    let why = NotDirect::Met(ConnectError::Tls(TlsFailure::Certificate));
+    let why = NotDirect::Failed(ConnectError::Tls(TlsFailure::Certificate));
     assert_eq!(way(&world, CLIENT), Some(Err(why)));
 }
 
@@ -135,7 +135,7 @@ fn where_a_direct_connection_is_required_nothing_else_will_do() {
         if is_direct {
             assert!(arrived(world));
         } else {
-            refused(world, NotDirect::Met(ConnectError::Dial(DialFailure::Refused)));
+            refused(world, NotDirect::Failed(ConnectError::Dial(DialFailure::Refused)));
         }
     });
     assert_eq!(ways.take(), [true; 2]);
@@ -188,7 +188,7 @@ fn where_neither_can_be_reached_no_line_is_said() {
         for side in [CLIENT, SERVICE] {
             assert_eq!(world.got(side), (SAID[1 - side], Some(End::Clean)));
         }
-        assert_eq!(way(world, CLIENT), Some(Err(NotDirect::Nowhere)));
+        assert_eq!(way(world, CLIENT), Some(Err(NotDirect::NoAddress)));
     });
 }
 

@@ -24,7 +24,7 @@ fn connector(hosts: usize) -> Harness<Connector> {
         listener: Some(DIRECT),
         fingerprint: Fingerprint([1; 32]),
         policy: Policy { private: true, ..Policy::default() },
-        patience: Direct::TRIED,
+        timeout: Direct::TRIED,
     };
     let config = Config { direct: Some(direct), ..Config::new(relay, Id(7)) };
     Harness::new(Connector::with_direct(config, [5; 32]))
@@ -124,7 +124,7 @@ fn an_agent_may_say_error_once_and_nothing_else() {
         let (local, on) = asking(&mut harness);
         let _ = harness.receive(on, &agreed("DTCP-Host: 10.0.0.2:7000\r\n"));
         let _ = harness.receive(on, said);
-        failed(&mut harness, local, ConnectFailure::Misspoken);
+        failed(&mut harness, local, ConnectFailure::InvalidOffer);
     }
 }
 
@@ -145,7 +145,7 @@ fn the_agents_line_is_awaited_before_its_bytes() {
         relay: on,
         local,
         upstream: 0,
-        why: NotDirect::Late
+        why: NotDirect::TimedOut
     }));
 }
 
@@ -155,7 +155,7 @@ fn an_agent_that_never_says_its_line_is_given_up() {
     let (local, on) = asking(&mut harness);
     let _ = harness.receive(on, &agreed(""));
     harness.wait(Direct::TRIED + Config::DEADLINES.answer);
-    failed(&mut harness, local, ConnectFailure::Silent);
+    failed(&mut harness, local, ConnectFailure::TimedOut);
 }
 
 #[test]

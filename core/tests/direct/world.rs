@@ -211,7 +211,7 @@ fn direct(side: usize, rules: &Rules) -> Direct {
         listener: Some(DIRECT),
         fingerprint: certificate(side, false),
         policy: Policy { private: true, ..Policy::default() },
-        patience: if side == CLIENT { Direct::TRIED } else { Direct::AWAITED },
+        timeout: if side == CLIENT { Direct::TRIED } else { Direct::AWAITED },
     }
 }
 

@@ -293,7 +293,7 @@ fn a_peer_that_acknowledges_nothing_for_thirty_seconds_is_dead() {
         Event::PairEnded { why, .. } => Some(why),
         _ => None,
     });
-    assert_eq!(ended, Some(EndReason::Silent(Side::Client)));
+    assert_eq!(ended, Some(EndReason::Unreachable(Side::Client)));
 }
 
 #[test]

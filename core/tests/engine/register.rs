@@ -235,7 +235,10 @@ fn bytes_before_the_rendezvous_are_a_protocol_error_and_close() {
     assert!(!world.is_open(on));
     assert_eq!(world.got(on), "", "there is no answer to it");
     let after = rendezvous_core::time::Span::from_secs(3);
-    assert_eq!(world.take_events(), [Event::WaitingEnded { on, id: ID, why: WaitingEnd::Talked, after }]);
+    assert_eq!(
+        world.take_events(),
+        [Event::WaitingEnded { on, id: ID, why: WaitingEnd::UnexpectedBytes, after }]
+    );
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn an_unknown_name_is_said_behind_a_header_without_an_id() {
 #[test]
 fn the_end_of_the_stream_and_nonsense_are_told_apart() {
     assert_eq!(over(&mut up(), "</stream:stream>"), Loss::Closed);
-    assert_eq!(over(&mut up(), "</iq>"), Loss::Garbled(StreamCondition::NotWellFormed));
+    assert_eq!(over(&mut up(), "</iq>"), Loss::Malformed(StreamCondition::NotWellFormed));
     let actions = receive(&mut up(), "<a><!-- -->");
     let [Action::Close { say, .. }] = &actions[..] else { panic!("{actions:?}") };
     let expected = "<stream:error><restricted-xml xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";

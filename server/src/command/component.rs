@@ -165,12 +165,12 @@ impl fmt::Display for LossText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Loss::Unreachable(why) => write!(f, "{}", Escaped(logging::dial(why))),
-            Loss::Silent => f.write_str("\"it did not respond in time\""),
+            Loss::TimedOut => f.write_str("\"it did not respond in time\""),
             Loss::Closed => f.write_str("\"it ended the stream\""),
             Loss::Ended(End::Clean | End::Truncated) => f.write_str("\"it ended the connection\""),
             Loss::Ended(End::Reset) => f.write_str("\"the connection was reset\""),
             Loss::Refused(condition) => write!(f, "{}{}", Escaped(condition.name()), hint(condition)),
-            Loss::Garbled(condition) => {
+            Loss::Malformed(condition) => {
                 write!(f, "{}", Escaped(&format!("it refuses the stream: {}", condition.name())))
             }
         }

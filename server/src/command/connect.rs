@@ -332,7 +332,7 @@ fn verdict(outcome: Option<Outcome>, end_to_end: Option<&EndToEnd>) -> Result<()
                 EndReason::Truncated(Side::Client) | EndReason::Reset(Side::Client) => {
                     "standard input or output failed"
                 }
-                EndReason::Silent(_) => "the relay stopped responding",
+                EndReason::Unreachable(_) => "the relay stopped responding",
                 EndReason::HalfClosed | EndReason::Idle => "idle timeout",
                 EndReason::SlowReader(_) => "memory was short, and one side read too slowly",
                 EndReason::KeyRemoved => "the key was removed from the list",

@@ -112,10 +112,7 @@ impl Reachable {
             listens = Some(listener);
         }
         let policy = Policy { names, own, ..self.policy.clone() };
-        Ok((
-            Direct { hosts, listener: listens, fingerprint: tls.fingerprint, policy, patience: timeout },
-            tls,
-        ))
+        Ok((Direct { hosts, listener: listens, fingerprint: tls.fingerprint, policy, timeout }, tls))
     }
 }
 

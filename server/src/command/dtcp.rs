@@ -371,7 +371,7 @@ const fn ending(why: pair::EndReason) -> &'static str {
         pair::EndReason::Truncated(Side::Client) | pair::EndReason::Reset(Side::Client) => {
             "standard input or output failed"
         }
-        pair::EndReason::Silent(_) => "the other side stopped responding",
+        pair::EndReason::Unreachable(_) => "the other side stopped responding",
         pair::EndReason::HalfClosed | pair::EndReason::Idle => "idle timeout",
         pair::EndReason::SlowReader(_) => "memory was short, and one side read too slowly",
         pair::EndReason::KeyRemoved => "the key was removed from the list",

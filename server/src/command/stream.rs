@@ -368,7 +368,7 @@ fn verdict(outcome: Option<StreamEvent>, is_up: bool) -> Result<(), Failure> {
             | StreamEvent::Clear { .. }
             | StreamEvent::Dialled { .. },
         ) => return Ok(()),
-        Some(StreamEvent::Failed { why: NoStream::Silent, .. }) if !is_up => {
+        Some(StreamEvent::Failed { why: NoStream::TimedOut, .. }) if !is_up => {
             "no response in time: the XMPP server is not connected".to_owned()
         }
         Some(StreamEvent::Failed { why, .. }) => streams::failure(why),
@@ -380,7 +380,7 @@ fn verdict(outcome: Option<StreamEvent>, is_up: bool) -> Result<(), Failure> {
             EndReason::Truncated(Side::Client) | EndReason::Reset(Side::Client) => {
                 "the local side of the stream failed"
             }
-            EndReason::Silent(_) => "the peer stopped responding",
+            EndReason::Unreachable(_) => "the peer stopped responding",
             EndReason::HalfClosed | EndReason::Idle => "idle timeout",
             EndReason::SlowReader(_) => "memory was short, and one side read too slowly",
             EndReason::KeyRemoved => "the key was removed from the list",

@@ -29,7 +29,7 @@ pub const fn waiting_end(why: WaitingEnd) -> &'static str {
         WaitingEnd::Ended(End::Clean) => "ended",
         WaitingEnd::Ended(End::Truncated) => "cut",
         WaitingEnd::Ended(End::Reset) => "reset",
-        WaitingEnd::Talked => "talked-while-waiting",
+        WaitingEnd::UnexpectedBytes => "talked-while-waiting",
         WaitingEnd::Replaced => "replaced",
         WaitingEnd::Revoked => "revoked",
         WaitingEnd::Drained => "shutdown",
@@ -47,8 +47,8 @@ pub(super) const fn pair_end(why: EndReason) -> &'static str {
         EndReason::Reset(Side::Client) => "reset-by-client",
         EndReason::HalfClosed => "half-closed-too-long",
         EndReason::Idle => "idle-too-long",
-        EndReason::Silent(Side::Hidden) => "hidden-unreachable",
-        EndReason::Silent(Side::Client) => "client-unreachable",
+        EndReason::Unreachable(Side::Hidden) => "hidden-unreachable",
+        EndReason::Unreachable(Side::Client) => "client-unreachable",
         EndReason::SlowReader(_) => "slow-reader",
         EndReason::KeyRemoved => "key-removed",
         EndReason::Operator => "ended-by-operator",
@@ -120,9 +120,9 @@ pub(super) fn proxy(why: ProxyError) -> String {
         ProxyError::UnknownScheme => {
             "the proxy asks for a kind of authentication that is neither Basic nor Digest"
         }
-        ProxyError::Garbled => "the answer of the proxy is not HTTP: compare host and port of --proxy",
+        ProxyError::NotHttp => "the answer of the proxy is not HTTP: compare host and port of --proxy",
         ProxyError::Ended => "the proxy ended the connection before its answer",
-        ProxyError::Silent => "the proxy did not answer in time",
+        ProxyError::TimedOut => "the proxy did not answer in time",
         ProxyError::Unreachable(why) => return format!("the proxy: {}", dial(why)),
     };
     text.to_owned()
@@ -148,13 +148,13 @@ pub fn connect_failure(why: ConnectFailure) -> String {
         ConnectFailure::Refused(status) => {
             format!("the answer was {status}, not 101: check that the agent has a --stream service")
         }
-        ConnectFailure::Garbled => "the answer is not HTTP".to_owned(),
+        ConnectFailure::NotHttp => "the answer is not HTTP".to_owned(),
         ConnectFailure::Ended(end) => format!("the relay: {}", end_text(end)),
-        ConnectFailure::Silent => "no answer in time".to_owned(),
+        ConnectFailure::TimedOut => "no answer in time".to_owned(),
         ConnectFailure::Tls(why) => format!("the relay: {}", tls(why)),
         ConnectFailure::Unreachable(why) => format!("the relay: {}", dial(why)),
         ConnectFailure::Proxy(why) => proxy(why),
-        ConnectFailure::Misspoken => {
+        ConnectFailure::InvalidOffer => {
             "the agent's answer about the direct connection is malformed; try --direct off".to_owned()
         }
         ConnectFailure::NotDirect(why) => format!("no direct connection: {}", not_direct(why)),
@@ -192,11 +192,11 @@ const fn not_sealed(status: u16) -> &'static str {
 pub(super) const fn not_direct(why: NotDirect) -> &'static str {
     match why {
         NotDirect::Unsupported => "the hidden server's agent does not offer it (--direct)",
-        NotDirect::Nowhere => "neither side has an address that the other may dial (--direct-allow)",
+        NotDirect::NoAddress => "neither side has an address that the other may dial (--direct-allow)",
         NotDirect::Busy => "the hidden server's agent is setting up too many direct connections",
-        NotDirect::Late => "it took too long (--direct-timeout)",
+        NotDirect::TimedOut => "it took too long (--direct-timeout)",
         NotDirect::Declined => "the client stays on the relay",
-        NotDirect::Met(why) => connect_error(why),
+        NotDirect::Failed(why) => connect_error(why),
     }
 }
 

@@ -105,7 +105,7 @@ fn ended(why: EndReason, [hidden, client]: [&str; 2]) -> String {
         EndReason::Reset(side) => format!("reset-by-{}", name(side)),
         EndReason::HalfClosed => "half-closed-too-long".to_owned(),
         EndReason::Idle => "idle-too-long".to_owned(),
-        EndReason::Silent(side) => format!("{}-unreachable", name(side)),
+        EndReason::Unreachable(side) => format!("{}-unreachable", name(side)),
         EndReason::SlowReader(_) => "slow-reader".to_owned(),
         EndReason::KeyRemoved => "key-removed".to_owned(),
         EndReason::Operator => "ended-by-operator".to_owned(),
@@ -154,7 +154,7 @@ pub fn failure(why: Failure) -> String {
         Failure::UnknownConnection => "the peer uses a connection that was not offered",
         Failure::Replaced => "the peer started another stream instead",
         Failure::Reset => "the connection was reset before the stream began",
-        Failure::Silent => "no answer in time",
+        Failure::TimedOut => "no answer in time",
         Failure::Cancelled => "cancelled",
     };
     text.to_owned()

@@ -24,9 +24,9 @@ const fn loss(why: RelayLoss) -> usize {
     match why {
         RelayLoss::Refused(_) => 0,
         RelayLoss::Challenged => 1,
-        RelayLoss::Garbled => 2,
+        RelayLoss::NotHttp => 2,
         RelayLoss::Ended(_) => 3,
-        RelayLoss::Silent => 4,
+        RelayLoss::TimedOut => 4,
         RelayLoss::Tls(_) => 5,
         RelayLoss::Unreachable(_) => 6,
         RelayLoss::Proxy(_) => 7,

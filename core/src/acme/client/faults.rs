@@ -183,8 +183,8 @@ const fn of_dialling(why: DialError) -> &'static str {
         DialError::Dial(DialFailure::Unreachable) => "no answer, or no route",
         DialError::Dial(DialFailure::Local) => "this machine could not connect",
         DialError::Ended(_) => "it ended the connection",
-        DialError::Silent => "no response in time",
-        DialError::Garbled => "its response is not HTTP",
+        DialError::TimedOut => "no response in time",
+        DialError::NotHttp => "its response is not HTTP",
         DialError::Tls(why) => of_tls(why),
         DialError::Proxy(_) => "the proxy opened no tunnel",
     }

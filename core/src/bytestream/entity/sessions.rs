@@ -67,7 +67,7 @@ impl Entity {
                 return self.refuse(parties.peer, id, Condition::Conflict409);
             }
             // A1.3, A2.2 from the other side. There is one reversal only.
-            let policy = (&self.config.dial, self.config.patience);
+            let policy = (&self.config.dial, self.config.timeouts);
             let (target, acts) = Target::accept(parties, connections, id, false, policy, now.mono);
             known.role = Role::Target(target);
             return self.act(session, acts, now);
@@ -78,7 +78,7 @@ impl Entity {
         }
         let local = if self.config.service.is_none() { self.free.pop_front() } else { None };
         let reversible = self.config.reversal && !self.config.connections.is_empty();
-        let policy = (&self.config.dial, self.config.patience);
+        let policy = (&self.config.dial, self.config.timeouts);
         let (target, acts) = Target::accept(parties.clone(), connections, id, reversible, policy, now.mono);
         let session = self.insert(parties, Role::Target(target), local, false);
         self.act(session, acts, now);
@@ -218,8 +218,8 @@ impl Entity {
 
     fn initiate(&mut self, parties: Parties, reversible: bool, now: Now) -> (Role, Vec<Act>) {
         let offer = IqId::random(&mut self.entropy);
-        let (connections, patience) = (self.config.connections.clone(), self.config.patience);
-        let (role, acts) = Initiator::open(parties, connections, offer, reversible, patience, now.mono);
+        let (connections, timeouts) = (self.config.connections.clone(), self.config.timeouts);
+        let (role, acts) = Initiator::open(parties, connections, offer, reversible, timeouts, now.mono);
         (Role::Initiator(role), acts)
     }
 
@@ -294,7 +294,7 @@ impl Entity {
             (Some(local), _) => self.pair(stream, local, has_ended, now),
             (None, Some(to)) => {
                 let service = self.conns.insert(State::Service { stream }, None);
-                self.conns.set_due(service, Some(now.mono + self.config.patience.dial));
+                self.conns.set_due(service, Some(now.mono + self.config.timeouts.dial));
                 self.conns.set_state_until(stream, State::Ready { service, has_ended }, None);
                 self.conns.emit(Output::Dial { on: service, to });
             }

@@ -27,8 +27,8 @@ impl<M: IqHandler> ComponentHost<M> {
     }
 
     fn dial(&mut self, on: ConnId, to: SocketAddr, now: Now) {
-        let patience = if self.rest.is_empty() { DIAL } else { DIAL_NOT_LAST };
-        self.conns.set_state_until(on, State::Dialling, Some(now.mono + patience));
+        let timeout = if self.rest.is_empty() { DIAL } else { DIAL_NOT_LAST };
+        self.conns.set_state_until(on, State::Dialling, Some(now.mono + timeout));
         self.conns.emit(Output::Dial { on, to });
     }
 
@@ -101,7 +101,7 @@ impl<M: IqHandler> ComponentHost<M> {
         match self.conns.state(on) {
             Some(State::Resolving) => self.unreachable(on, DialFailure::Name, now),
             Some(State::Dialling) => self.unreachable(on, DialFailure::Unreachable, now),
-            Some(State::Greeting(_)) => self.lose(on, Loss::Silent, Close::Abort, now),
+            Some(State::Greeting(_)) => self.lose(on, Loss::TimedOut, Close::Abort, now),
             Some(State::Up(..)) => self.keep_alive(on, now),
             Some(State::Leaving(_)) => self.shut(on, Close::Linger, now),
             Some(State::Closing) | None => {}
@@ -110,7 +110,7 @@ impl<M: IqHandler> ComponentHost<M> {
 
     fn keep_alive(&mut self, on: ConnId, now: Now) {
         match self.flight {
-            Flight::Overdue => return self.lose(on, Loss::Silent, Close::Abort, now),
+            Flight::Overdue => return self.lose(on, Loss::TimedOut, Close::Abort, now),
             Flight::Sent => self.flight = Flight::Overdue,
             Flight::Idle => {
                 self.conns.send(on, Vec::from(*b" "));
@@ -130,9 +130,9 @@ const fn class(why: Loss) -> ErrorClass {
         // The other connection with our name may be our own last one, whose end the server has not noticed yet.
         Loss::Refused(_)
         | Loss::Unreachable(_)
-        | Loss::Silent
+        | Loss::TimedOut
         | Loss::Closed
         | Loss::Ended(_)
-        | Loss::Garbled(_) => ErrorClass::Failure(None),
+        | Loss::Malformed(_) => ErrorClass::Failure(None),
     }
 }

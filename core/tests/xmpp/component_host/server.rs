@@ -142,7 +142,7 @@ fn a_server_that_says_nothing_is_given_up() {
     };
     assert_eq!(dial, Span::from_secs(10));
     let events = stage.events();
-    again(&events, Loss::Silent);
+    again(&events, Loss::TimedOut);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn white_space_keeps_the_stream_alive_and_a_server_that_takes_none_is_lost() {
     let (slept, actions) = stage.wake();
     assert_eq!((slept, &actions[..]), (Span::from_secs(120), &[close(on, Close::Abort)][..]));
     let events = stage.events();
-    again(&events, Loss::Silent);
+    again(&events, Loss::TimedOut);
 }
 
 #[test]
