@@ -7,7 +7,6 @@
 //! Other machines use TLS and send a password, which a thread checks.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rendezvous_core::agent::PasswordCheck;
@@ -21,6 +20,7 @@ use self::listener::Listener;
 pub use self::listener::{Address, Replaces, open, open_listener};
 pub use self::request::{Access, Method, Request};
 pub use self::response::{Content, Response};
+use crate::linux::descriptors::OwnedFd;
 use crate::net::mio::MioNet;
 use crate::password_check::PasswordChecker;
 use crate::password_file::Passwords;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
@@ -72,6 +72,16 @@ pub(crate) fn connect_now(path: &Path) -> io::Result<UnixStream> {
     let (folder, name) = folder_and_name(path)?;
     let (_open, short) = short_path(folder, name)?;
     UnixStream::connect(short)
+}
+
+/// A duplicate of a connected socket for the event loop. The socket is non-blocking from then on.
+///
+/// # Errors
+/// Those of the system calls.
+pub(crate) fn into_stream(socket: &Socket) -> io::Result<UnixStream> {
+    let socket = socket.try_clone()?;
+    socket.set_nonblocking(true)?;
+    Ok(UnixStream::from_std(OwnedFd::from(socket).into()))
 }
 
 /// The file of a socket. It is removed on drop, unless another program has replaced it.

@@ -3,7 +3,6 @@
 use std::env;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use crate::entropy;
 use crate::escape::Escaped;
 use crate::failure::{Failure, reason};
 use crate::files;
+use crate::linux::descriptors::{AsFd, OwnedFd};
 use crate::linux::files::{DirBuilderExt, MetadataExt, NO_FOLLOW, OpenOptionsExt, set_mode, set_owner};
 use crate::logging;
 

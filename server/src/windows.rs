@@ -3,6 +3,7 @@
 //!
 //! Only compiled so far, not run: `server/dist/cross check`.
 
+pub(crate) mod descriptors;
 pub(crate) mod files;
 pub mod notify;
 pub(crate) mod signals;

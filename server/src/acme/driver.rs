@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use mio::Waker;
@@ -21,6 +20,7 @@ use crate::entropy;
 use crate::escape::Escaped;
 use crate::event_loop::EventLoop;
 use crate::failure::Failure;
+use crate::linux::descriptors::OwnedFd;
 use crate::live_certificates::LiveCertificates;
 use crate::net::mio::MioNet;
 use crate::state::{Lock, State};

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use super::request::Access;
 use super::tls_sock::{Received, TlsSock};
 use super::{Admin, LISTENERS_MAX};
 use crate::failure::{Failure, reason};
+use crate::linux::descriptors::{AsFd, OwnedFd};
 use crate::net::mio::MioNet;
 use crate::socket_file::{self, SocketFile, UnixListener, UnixStream};
 

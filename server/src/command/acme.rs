@@ -1,6 +1,5 @@
 //! The ACME options of relay and agent.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use crate::daemon::{self, Loop};
 use crate::event_loop::ClientTls;
 use crate::failure::Failure;
 use crate::files::{self, FileKind};
+use crate::linux::descriptors::OwnedFd;
 use crate::live_certificates::LiveCertificates;
 use crate::logging::Escaped;
 use crate::options::{Matches, Opt, value};

@@ -1,6 +1,5 @@
 //! Stand-ins for the ACME options in a program without that feature.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use rendezvous_core::time::Now;
 use crate::daemon::Loop;
 use crate::event_loop::ClientTls;
 use crate::failure::Failure;
+use crate::linux::descriptors::OwnedFd;
 use crate::live_certificates::LiveCertificates;
 use crate::state::{Lock, State};
 use crate::status::document::CertificateOfCa;

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
 /// Sends bytes together with descriptors, which arrive with the first of them. Returns how many bytes were sent.
 ///

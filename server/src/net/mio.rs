@@ -3,7 +3,6 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +20,7 @@ use super::stdio::Stdio;
 use super::{Edge, GENERATION_MASK, Net, Resolved};
 use crate::clock::Clock;
 use crate::linux;
+use crate::linux::descriptors::{AsFd, OwnedFd};
 use crate::linux::signals::{self, Signals};
 use crate::socket_file::{UnixListener, UnixStream};
 

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 
 use super::message::{BODY_MAX, DESCRIPTORS_MAX, FrameError, HEADER, Message, parse_header};
 use crate::failure::reason;
-use crate::linux::descriptors::{self, PeerProcess};
+use crate::linux::descriptors::{self, AsFd, OwnedFd, PeerProcess};
 
 /// Bytes that are received in one call.
 const RECEIVE: usize = 16 * 1024;

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
 
 use socket2::Socket;
 
 use super::label::{Label, Role};
 use crate::failure::reason;
+use crate::linux;
+use crate::linux::descriptors::OwnedFd;
 
 /// Descriptors with their labels, in the order in which the other process opened them.
 #[derive(Debug, Default)]
@@ -83,8 +84,8 @@ impl Handed {
     }
 
     fn take(&mut self, is_it: impl Fn(&Label) -> bool) -> Option<(Label, OwnedFd)> {
-        let place = self.0.iter().position(|(label, _)| is_it(label))?;
-        Some(self.0.remove(place))
+        let place = self.0.iter().position(|(label, _)| is_it(label));
+        place.map(|place| self.0.remove(place))
     }
 }
 
@@ -92,7 +93,7 @@ fn listener((label, descriptor): (Label, OwnedFd)) -> Result<(TcpListener, Socke
     let socket = Socket::from(descriptor);
     let address = socket.local_addr().ok().and_then(|address| address.as_socket());
     let (Some(address), Ok(true), Ok(socket2::Type::STREAM)) =
-        (address, socket.is_listener(), socket.r#type())
+        (address, linux::is_listener(&socket), socket.r#type())
     else {
         return Err(HandedError { label, why: "not a listening TCP socket".to_owned() });
     };

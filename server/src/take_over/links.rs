@@ -2,17 +2,16 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use mio::net::{UnixListener, UnixStream};
 use rendezvous_core::time::{Span, Time};
 
 use super::channel::{Channel, ChannelError};
 use super::message::{FrameError, Message};
+use crate::linux::descriptors::OwnedFd;
 use crate::logging::Escaped;
 use crate::net::mio::{MioNet, OwnEdge};
-use crate::socket_file::{self, SocketFile};
+use crate::socket_file::{self, SocketFile, UnixListener, UnixStream};
 
 /// Limit of connections.
 const LINKS_MAX: usize = 16;

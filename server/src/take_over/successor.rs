@@ -1,17 +1,18 @@
 //! The new process: receives everything before it serves. It may block until then.
 
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use rendezvous_core::registry::UsedToken;
+use socket2::Socket;
 
 use super::NAME;
 use super::channel::{Channel, ChannelError};
 use super::handed::Handed;
 use super::message::{FrameError, Message};
 use crate::failure::{Failure, reason};
-use crate::socket_file;
+use crate::linux::descriptors::OwnedFd;
+use crate::socket_file::{self, UnixStream};
 
 /// How long the other process may take for each message. It waits for clients for some seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A take-over in progress, in the new process.
 #[derive(Debug)]
 pub struct Receiver {
-    channel: Channel<UnixStream>,
+    channel: Channel<Socket>,
 }
 
 /// What the other process sent.
@@ -47,7 +48,7 @@ impl Receiver {
             )),
             _ => Failure::of_file("connect to", &path, &error),
         })?;
-        let channel = Channel::new(UnixStream::from(std::os::fd::OwnedFd::from(socket)));
+        let channel = Channel::new(socket);
         channel.check_peer().map_err(|error| failed(&reason(&error)))?;
         let mut receiver = Self { channel };
         receiver.send(&Message::Hello { program: env!("CARGO_PKG_VERSION").to_owned() })?;
@@ -98,10 +99,8 @@ impl Receiver {
     ///
     /// # Errors
     /// It cannot be made non-blocking.
-    pub fn into_link(mut self) -> std::io::Result<Channel<mio::net::UnixStream>> {
-        let socket = self.channel.socket().try_clone()?;
-        socket.set_nonblocking(true)?;
-        Ok(Channel::new(mio::net::UnixStream::from_std(socket)))
+    pub fn into_link(mut self) -> std::io::Result<Channel<UnixStream>> {
+        socket_file::into_stream(self.channel.socket()).map(Channel::new)
     }
 
     fn send(&mut self, message: &Message) -> Result<(), Failure> {
@@ -119,7 +118,7 @@ impl Receiver {
         }
     }
 
-    fn receive(&mut self) -> Result<(Message, Vec<std::os::fd::OwnedFd>), Failure> {
+    fn receive(&mut self) -> Result<(Message, Vec<OwnedFd>), Failure> {
         match self.channel.receive() {
             Ok(Some((Message::Refused { why }, _))) => Err(refused(&why)),
             Ok(Some(received)) => Ok(received),

@@ -26,6 +26,9 @@ impl Manager {
     /// Reports that the program is shutting down.
     pub const fn stopping(&mut self, _: Time) {}
 
+    /// Reports that another process is the main process.
+    pub const fn hand_over(&mut self, _: u32, _: Time) {}
+
     /// Marks the status line as possibly changed.
     pub const fn touch(&mut self) {}
 

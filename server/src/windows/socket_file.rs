@@ -98,6 +98,22 @@ pub(crate) fn connect(_: &Path, _: Duration) -> io::Result<Socket> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Connects to a socket without blocking: not available.
+///
+/// # Errors
+/// Always.
+pub(crate) fn connect_now(_: &Path) -> io::Result<UnixStream> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// A connected socket for the event loop: not available.
+///
+/// # Errors
+/// Always.
+pub(crate) fn into_stream(_: &Socket) -> io::Result<UnixStream> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// The file of a socket, of which there are none.
 #[derive(Debug)]
 pub enum SocketFile {}

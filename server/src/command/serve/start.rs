@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use mio::net::UnixListener;
 use rendezvous_core::engine::Engine;
 use rendezvous_core::trace::Recorder;
 
@@ -14,7 +13,7 @@ use crate::daemon::{self, Loop};
 use crate::failure::{Failure, reason};
 use crate::logging::Escaped;
 use crate::options::Matches;
-use crate::socket_file::{self, SocketFile};
+use crate::socket_file::{self, SocketFile, UnixListener};
 use crate::state::State;
 use crate::status::{control, socket};
 use crate::take_over::{Handed, Receiver, Step};

@@ -4,7 +4,6 @@
 //! runs on the event loop, and each step has a deadline. If a step fails, the relay continues as before.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,8 +17,10 @@ use super::upgrade::Upgrade;
 use crate::clock;
 use crate::command::acme::{self, Host};
 use crate::daemon::{Loop, Successor};
+use crate::linux::descriptors::OwnedFd;
 use crate::logging::Escaped;
 use crate::net::mio::MioNet;
+use crate::socket_file::UnixStream;
 use crate::state::State;
 use crate::status::document::OlderProcess;
 use crate::status::kick;
@@ -121,7 +122,7 @@ impl TakeOver {
     }
 
     /// This process has taken over from the one at the other end of this channel, and has its own sockets.
-    pub(super) fn settled(&mut self, net: &MioNet, channel: Channel<mio::net::UnixStream>, now: Time) {
+    pub(super) fn settled(&mut self, net: &MioNet, channel: Channel<UnixStream>, now: Time) {
         match self.links.add(net, channel, now) {
             Ok(place) => {
                 self.links.send(place, &Message::Settled, Vec::new());
