@@ -10,6 +10,7 @@ mod order;
 mod plan;
 mod renewal_info;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -100,6 +101,8 @@ pub struct Client {
     abandoned: Vec<Url>,
     /// The state has changed since it was stored.
     is_dirty: bool,
+    /// Failures to report once their pauses are stored.
+    unstored: Vec<Event>,
     /// After a failure of the driver, nothing is done before this time.
     driver_pause: Time,
     driver_failures: u32,
@@ -157,6 +160,8 @@ enum Exchange {
 enum Next {
     /// Decide what is due.
     Plan,
+    /// Fetch the directory, then perform another step.
+    Directory(Box<Self>),
     /// Look up the account, or register it.
     Account,
     Register,
@@ -248,6 +253,7 @@ impl Client {
             posted: BTreeMap::new(),
             abandoned: Vec::new(),
             is_dirty: false,
+            unstored: Vec::new(),
             driver_pause: now.mono,
             driver_failures: 0,
             is_reachable: true,
@@ -259,6 +265,9 @@ impl Client {
             ignored: Vec::new(),
         };
         client.adopt(now);
+        // How long a pause is depends on what is due.
+        client.wanted.clone_from(&wanted);
+        client.count_ended_runs(now);
         client.set_wanted(wanted, now);
         client
     }
@@ -276,6 +285,7 @@ impl Client {
         if self.state.config != config {
             self.state.config = config;
             self.state.faults = Faults::default();
+            self.state.unfinished = 0;
             self.state.entries.values_mut().for_each(|it| it.attempts.allow_one(now.wall));
             self.is_dirty = true;
         }
@@ -423,6 +433,9 @@ impl Client {
         }
         let plan = Pending::Pause { until: now.mono, next: Next::Plan };
         let Pending::Answer { then, .. } = core::mem::replace(&mut self.pending, plan) else { return };
+        if matches!(then, Then::Stored(_)) {
+            self.emit_unstored();
+        }
         match (then, answer) {
             (Then::Stored(next), Answer::Done) => {
                 self.driver_failures = 0;
@@ -489,6 +502,10 @@ impl Client {
     fn go(&mut self, next: Next, now: Now) {
         match next {
             Next::Plan => self.plan(now),
+            Next::Directory(next) => {
+                let url = self.config.directory.clone();
+                self.request(Method::Get, url, String::new(), Exchange::Directory(*next), now);
+            }
             Next::Account => self.look_for_account(now),
             Next::Register => self.register(now),
             Next::Begin(names) => self.begin_order(names, now),
@@ -539,12 +556,25 @@ impl Client {
     /// Stores the state, and continues with `next` once that is done.
     fn store(&mut self, next: Next, now: Now) {
         self.is_dirty = false;
+        if matches!(next, Next::Plan) {
+            self.state.unfinished = 0;
+        }
         let document = self.state.to_document(&self.config.directory);
         self.ask(Question::Store { document }, Then::Stored(next), now);
     }
 
     fn emit(&mut self, event: Event) {
         self.actions.push_back(Action::Event(event));
+    }
+
+    /// Emits an event once the state is stored, or could not be: a pause that is reported holds across a restart.
+    fn emit_stored(&mut self, event: Event) {
+        self.unstored.push(event);
+        self.is_dirty = true;
+    }
+
+    fn emit_unstored(&mut self) {
+        self.actions.extend(self.unstored.drain(..).map(Action::Event));
     }
 
     /// Reports once that something has no effect.
@@ -573,8 +603,8 @@ impl Client {
                 self.go(next, now);
             }
             _ => {
-                let url = self.config.directory.clone();
-                self.request(Method::Get, url, String::new(), Exchange::Directory(next), now);
+                self.state.unfinished = self.state.unfinished.saturating_add(1);
+                self.store(Next::Directory(Box::new(next)), now);
             }
         }
     }

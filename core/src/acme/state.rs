@@ -23,6 +23,8 @@ pub struct State {
     pub(super) account: Account,
     /// Failures of the CA, or of the path to it.
     pub(super) faults: Faults,
+    /// How many times in a row the program began to use the CA, and has not stored since then that it stopped.
+    pub(super) unfinished: u32,
     /// New orders wait until this time, in seconds since 1970, because a limit of the CA was reached.
     pub(super) orders_from: u64,
     /// Hash of the settings whose change allows an early attempt.
@@ -103,11 +105,12 @@ impl State {
             Account::Known(url) => quoted(url),
         };
         format!(
-            "{{\"version\":{VERSION},\"directory\":{},\n\"key\":{},\"account\":{account},\n\"faults\":{},\n\"orders_from\":{},\
-             \"config\":{},\n\"certificates\":[{}]}}\n",
+            "{{\"version\":{VERSION},\"directory\":{},\n\"key\":{},\"account\":{account},\n\"faults\":{},\n\"unfinished\":{},\
+             \"orders_from\":{},\"config\":{},\n\"certificates\":[{}]}}\n",
             quoted(directory.as_str()),
             quoted(&self.key),
             write_faults(&self.faults),
+            self.unfinished,
             self.orders_from,
             quoted(&self.config),
             join(self.entries.iter().map(|(names, entry)| write_entry(names, entry))),
@@ -141,6 +144,8 @@ fn read(json: Part<'_>, directory: &Url) -> Option<State> {
             }
         },
         faults: read_faults(json.get("faults")?)?,
+        // Documents of version 0.1.0 may lack it.
+        unfinished: json.number("unfinished").and_then(|it| u32::try_from(it).ok()).unwrap_or(0),
         orders_from: json.number("orders_from")?,
         config: json.str("config")?.into(),
         entries,
@@ -358,6 +363,7 @@ mod tests {
             key: "thumb".into(),
             account: Account::Known("https://ca.example/acct/1".into()),
             faults: Faults { failures: 3, last: 4, next: 9, asked: 8, why: "c".into() },
+            unfinished: 7,
             orders_from: 6,
             config: "c".into(),
             entries,

@@ -1,6 +1,6 @@
 //! All interleavings of an order: at each step, by its name, something fails or the program is killed.
 
-use rendezvous_core::acme::NoResponse;
+use rendezvous_core::acme::{Event, NoResponse};
 use rendezvous_core::http::date::write_date;
 use rendezvous_core::time::Span;
 
@@ -242,4 +242,62 @@ fn what_a_request_needs_is_on_disk_before_it_is_sent() {
         world.step();
     }
     assert!(seen > 12, "{seen} requests");
+}
+
+/// The CA asks for a pause of two hours, and the program is killed some steps later.
+#[test]
+fn a_pause_that_was_reported_holds_across_a_kill_at_any_step() {
+    let pause = 7_200;
+    for (at, step) in steps(world).iter().enumerate() {
+        let Some(what) = kind(step) else { continue };
+        for (status, problem) in [(503, "serverInternal"), (429, "rateLimited")] {
+            let mut reported = 0;
+            for later in 0..4 {
+                let mut world = world();
+                go_to(&mut world, at);
+                let how = How::Problem(status, problem, Some(pause.to_string()));
+                world.ca.switches.failing.push(Failing { what, how, is_done: false, times: 1 });
+                for _ in 0..=later {
+                    if world.next().is_some() {
+                        world.step();
+                    }
+                }
+                world.next();
+                let is_reported = |it: &Event| matches!(it, Event::Failed { again, .. } if *again >= pause);
+                if !world.events.iter().any(is_reported) {
+                    continue;
+                }
+                reported += 1;
+                world.restart();
+                let requests = world.ca.log.len();
+                world.run_for(pause - 60);
+                // A limit on new orders stops nothing else.
+                let is_limit = status == 429 && what == "new-order";
+                let more = world.ca.log[requests..].iter();
+                let more: Vec<_> = more.filter(|it| !is_limit || it.2 == what).collect();
+                assert!(more.is_empty(), "{status} at step {at}, {step}, killed {later} later: {more:?}");
+            }
+            assert!(reported > 0, "{status} at step {at}, {step}");
+        }
+    }
+}
+
+/// A kill between the response and the write loses the pause that the CA asked for.
+#[test]
+fn a_program_that_ends_at_each_response_asks_the_ca_once_in_each_growing_pause() {
+    for what in ["directory", "new-account", "new-order"] {
+        let how = How::Problem(503, "serverInternal", Some("7200".into()));
+        let failing = vec![Failing { what, how, is_done: false, times: u32::MAX }];
+        let mut world = World::new(&NAMES, Switches { failing, ..Switches::default() });
+        let end = world.now.wall + DAY;
+        while world.now.wall < end {
+            match world.next().as_deref().and_then(kind) {
+                Some(kind) if kind == what => world.step_and_die(),
+                _ => world.step(),
+            }
+        }
+        let refused = world.ca.log.iter().filter(|it| it.2.contains(what)).count();
+        // The first three at once, then after 1, 10 and 45 minutes. Orders have pauses of their own.
+        assert!((5..40).contains(&refused), "{what}: {refused} requests in a day");
+    }
 }

@@ -113,7 +113,7 @@ impl Client {
         self.abandon(now);
         let again = jitter(DAY, &mut self.entropy);
         self.state.faults.add(why, 0, Some(again), &mut self.entropy, now.wall);
-        self.emit(Event::Failed { names, step, why: why.into(), again });
+        self.emit_stored(Event::Failed { names, step, why: why.into(), again });
         self.store(Next::Plan, now);
     }
 

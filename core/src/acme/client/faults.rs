@@ -24,6 +24,8 @@ const OVERDUE_MAX: u64 = 30 * DAY;
 const FIRST_FAILURES_MAX: u32 = 1_000;
 /// The longest pause after a failure of the driver.
 const DRIVER_PAUSE_MAX: u64 = 10 * 60;
+/// How many times in a row the program may end while it uses the CA before that counts as a failure.
+const FREE_RESTARTS: u32 = 2;
 /// The longest pause that the CA can ask for after a failure of its own.
 const ASKED_MAX: u64 = DAY;
 
@@ -37,8 +39,24 @@ impl Client {
         let asked = asked.map(|it| it.min(ASKED_MAX));
         self.state.faults.add(why, cap, asked, &mut self.entropy, now.wall);
         let again = self.state.faults.next.saturating_sub(now.wall);
-        self.emit(Event::Failed { names, step, why: why.into(), again });
+        self.emit_stored(Event::Failed { names, step, why: why.into(), again });
         self.store(Next::Plan, now);
+    }
+
+    /// The program ended while it was using the CA, perhaps before a pause that the CA asked for was stored. If that
+    /// happens again and again, it counts as a failure of the CA. The first times do not: the order is resumed at once.
+    pub(super) fn count_ended_runs(&mut self, now: Now) {
+        let ended = core::mem::take(&mut self.state.unfinished);
+        let free = if self.state.faults.failures == 0 { FREE_RESTARTS } else { 0 };
+        if ended <= free {
+            self.state.unfinished = ended;
+            return;
+        }
+        let cap = self.fault_cap(now);
+        let why = "the program ended while it was using the CA";
+        self.state.faults.add(why, cap, None, &mut self.entropy, now.wall);
+        let again = self.state.faults.next.saturating_sub(now.wall);
+        self.emit_stored(Event::Failed { names: None, step: "the last run", why: why.into(), again });
     }
 
     /// The longest pause after failures of the CA at this time.
@@ -96,6 +114,7 @@ impl Client {
         let again = fault_pause(self.driver_failures, DRIVER_PAUSE_MAX, &mut self.entropy);
         self.driver_pause = now.mono + Span::from_secs(again);
         let why = display(why, 600);
+        self.emit_unstored();
         self.emit(Event::Failed { names, step: "the driver", why, again });
         self.pause(self.driver_pause, Next::Plan);
     }
@@ -109,7 +128,7 @@ impl Client {
             let attempts = &mut self.state.entry_mut(&job.names).attempts;
             attempts.excuse(why, now.wall);
             let again = attempts.next.saturating_sub(now.wall);
-            self.emit(Event::Failed { names: Some(job.names.clone()), step, why: why.into(), again });
+            self.emit_stored(Event::Failed { names: Some(job.names.clone()), step, why: why.into(), again });
         } else {
             self.attempt_failed(&job.names, step, why, asked, now);
         }
@@ -132,7 +151,7 @@ impl Client {
         attempts.fail(why, cap, asked, &mut self.entropy, now.wall);
         let again = attempts.next.saturating_sub(now.wall);
         self.is_dirty = true;
-        self.emit(Event::Failed { names: Some(names.clone()), step, why: why.into(), again });
+        self.emit_stored(Event::Failed { names: Some(names.clone()), step, why: why.into(), again });
     }
 
     /// The longest pause between attempts: a day, less for short lifetimes and near the end.

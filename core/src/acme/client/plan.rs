@@ -52,6 +52,8 @@ impl Client {
                 let needs_account = !matches!(next, Next::RenewalInfo(_)) && !is_registered;
                 self.with_directory(if needs_account { Next::Account } else { next }, now);
             }
+            // The CA is not used for a while.
+            None if self.state.unfinished > 0 => self.store(Next::Plan, now),
             None => {
                 let until = self.next_due(due, now);
                 self.pause(until, Next::Plan);
