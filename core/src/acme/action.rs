@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use data_encoding::BASE64URL_NOPAD;
 
+use super::config::ChallengeKind;
 use super::config::PublicKey;
 use super::event::Event;
 use super::names::Names;
@@ -147,6 +148,17 @@ pub enum Proof {
         /// The body, `application/octet-stream`.
         key_authorization: String,
     },
+}
+
+impl Proof {
+    /// The kind of its challenge.
+    #[must_use]
+    pub const fn kind(&self) -> ChallengeKind {
+        match self {
+            Self::TlsAlpn01 { .. } => ChallengeKind::TlsAlpn01,
+            Self::Http01 { .. } => ChallengeKind::Http01,
+        }
+    }
 }
 
 /// The properties of a certificate, as the driver has read them.

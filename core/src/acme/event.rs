@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use super::config::ChallengeKind;
 use super::names::Names;
 
 /// An event to log. Texts of the CA are bounded, and control characters and quotes in them are escaped.
@@ -38,6 +39,8 @@ pub enum Event {
         step: &'static str,
         /// The CA's problem with its subproblems and links (RFC 7807, RFC 8555 §6.7.1), or what else happened.
         why: String,
+        /// The challenge of the order that the CA has not accepted.
+        challenge: Option<ChallengeKind>,
         /// The next attempt, in seconds from now.
         again: u64,
     },

@@ -241,10 +241,17 @@ impl Staging {
     }
 }
 
-/// What to do about a failure at this step, if the operator can do something.
-fn hint(names: &Names, step: &str) -> Option<String> {
+/// What to do about a challenge that the CA has not accepted.
+fn hint(names: &Names, challenge: ChallengeKind) -> Option<String> {
     let first = names.as_slice().first()?;
-    (step == "the authorization").then(|| format!("rendezvous check --domain {first} --acme"))
+    let port = match challenge {
+        ChallengeKind::TlsAlpn01 => 443,
+        ChallengeKind::Http01 => 80,
+    };
+    Some(format!(
+        "the CA's validators connect to port {port} and no other: DNS, firewall and port forward of {first} must lead it to \
+         the relay; rendezvous check --domain {first} --acme"
+    ))
 }
 
 fn log_event(event: &Event) {
@@ -264,8 +271,8 @@ fn log_event(event: &Event) {
                 renew_at.saturating_sub(now) / 3600
             );
         }
-        Event::Failed { names, step, why, again } => {
-            let hint = names.as_ref().and_then(|names| hint(names, step));
+        Event::Failed { names, step, why, challenge, again } => {
+            let hint = names.as_ref().zip(*challenge).and_then(|(names, challenge)| hint(names, challenge));
             let hint = hint.map(|hint| format!(" hint={}", Escaped(&hint))).unwrap_or_default();
             let names = names.as_ref().map_or_else(|| "-".to_owned(), shown);
             log::warn!(
@@ -318,7 +325,8 @@ mod tests {
 
     #[test]
     fn the_directory_for_tests_is_suggested_once_after_the_first_failure_of_a_name() {
-        let failed = |names| Event::Failed { names, step: "the order", why: String::new(), again: 60 };
+        let (step, why) = ("the order", String::new());
+        let failed = |names| Event::Failed { names, step, why: why.clone(), challenge: None, again: 60 };
         let names = Names::parse(["relay.example.com"]);
         let mut staging = Staging(Some("https://staging.example/"));
         assert_eq!(staging.suggested_after(&Event::AccountKeyReplaced), None);

@@ -57,7 +57,7 @@ use crate::pin::Pin;
 use crate::socket_file::SocketFile;
 use crate::state::{Lock, State};
 use crate::status::{Counters, Report, Resources, socket};
-use crate::take_over::Role;
+use crate::take_over::{Label, Role};
 use crate::tls_config;
 use crate::usage::Usage;
 
@@ -94,7 +94,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let remote = site::remote(&mut settings, &tls, &net)?;
     let mut labels = listen(&mut net, &mut settings, inherited, &mut handed)?;
     if acme.is_on() {
-        hint_at_port(&settings);
+        warn_of_ports(&settings, &labels);
     }
     let limits = limit_connections(&mut settings);
     net.allow_pipes(limits.pipes);
@@ -555,13 +555,19 @@ fn warn_of_pins(acme: &Acme, domain: Option<&str>, ids: &Ids, served: &Served) {
     }
 }
 
-/// Warns if validators may not reach the relay: they connect to ports 443 (TLS-ALPN-01) and 80 (HTTP-01).
-fn hint_at_port(settings: &Settings) {
-    let is_tls = |transport: &Transport| matches!(transport, Transport::Tls | Transport::Proxied);
-    if !settings.listen.iter().any(|(on, transport)| on.port() == 443 && is_tls(transport)) {
+/// Warns if validators may not reach the relay: they connect to ports 443 (TLS-ALPN-01) and 80 (HTTP-01). A port forward
+/// may lead there, so it is no error.
+fn warn_of_ports(settings: &Settings, listeners: &[Label]) {
+    let tls = listeners.iter().filter(|it| matches!(it.role, Role::Tls | Role::Proxied));
+    let tls: Vec<&str> = tls.map(|it| it.address.as_str()).collect();
+    if tls.iter().all(|address| !address.ends_with(":443")) {
         let domain = settings.engine.domain.as_deref().unwrap_or_default();
-        log::info!(
-            "event=acme-port reason=\"the CA's validators use only port 443, and no listener has it\" hint=\"forward port \
+        let listens = match &tls[..] {
+            [] => "has no listener with TLS".to_owned(),
+            all => format!("listens on {}", all.join(", ")),
+        };
+        log::warn!(
+            "event=acme-port reason=\"the CA's validators use only port 443, and the relay {listens}\" hint=\"forward port \
              443 of the domain's addresses here, or use --listen [::]:443; rendezvous check --domain {domain} --acme\""
         );
     }

@@ -130,7 +130,8 @@ fn a_validation_that_fails() {
         line.contains("unauthorized: Failed to connect to 127.0.0.1:"),
         "the CA's problem is shown: {line}"
     );
-    assert!(line.contains("hint=\"rendezvous check --domain relay.example.com --acme\""), "{line}");
+    assert!(line.contains("hint=\"the CA's validators connect to port 443 and no other: "), "{line}");
+    assert!(line.contains("; rendezvous check --domain relay.example.com --acme\""), "{line}");
     assert_eq!(agent.lines(lines::RELAY_LOST), 0);
     assert_eq!(relay.program.lines(lines::WAITING_ENDED), 0);
     let text = status(&world);

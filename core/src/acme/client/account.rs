@@ -103,7 +103,8 @@ impl Client {
         for names in names {
             self.drop_order(&names);
         }
-        self.emit(Event::Failed { names: None, step: "the account", why: problem.text.clone(), again: 0 });
+        let (step, why) = ("the account", problem.text.clone());
+        self.emit(Event::Failed { names: None, step, why, challenge: None, again: 0 });
         self.store(Next::Plan, now);
     }
 
@@ -113,7 +114,7 @@ impl Client {
         self.abandon(now);
         let again = jitter(DAY, &mut self.entropy);
         self.state.faults.add(why, 0, Some(again), &mut self.entropy, now.wall);
-        self.emit_stored(Event::Failed { names, step, why: why.into(), again });
+        self.emit_stored(Event::Failed { names, step, why: why.into(), challenge: None, again });
         self.store(Next::Plan, now);
     }
 
@@ -157,7 +158,7 @@ impl Client {
     pub(super) fn key_refused(&mut self, problem: &Problem, now: Now) {
         self.rollover = None;
         let why = problem.text.clone();
-        self.emit(Event::Failed { names: None, step: "the account key", why, again: 0 });
+        self.emit(Event::Failed { names: None, step: "the account key", why, challenge: None, again: 0 });
         self.plan(now);
     }
 

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::super::attempts::{DAY, Faults, fault_pause, jitter};
+use super::super::config::ChallengeKind;
 use super::super::event::Event;
 use super::super::message::{NoResponse, Response};
 use super::super::problem::{Problem, display};
@@ -39,7 +40,7 @@ impl Client {
         let asked = asked.map(|it| it.min(ASKED_MAX));
         self.state.faults.add(why, cap, asked, &mut self.entropy, now.wall);
         let again = self.state.faults.next.saturating_sub(now.wall);
-        self.emit_stored(Event::Failed { names, step, why: why.into(), again });
+        self.emit_stored(Event::Failed { names, step, why: why.into(), challenge: None, again });
         self.store(Next::Plan, now);
     }
 
@@ -56,7 +57,8 @@ impl Client {
         let why = "the program ended while it was using the CA";
         self.state.faults.add(why, cap, None, &mut self.entropy, now.wall);
         let again = self.state.faults.next.saturating_sub(now.wall);
-        self.emit_stored(Event::Failed { names: None, step: "the last run", why: why.into(), again });
+        let (step, why) = ("the last run", why.into());
+        self.emit_stored(Event::Failed { names: None, step, why, challenge: None, again });
     }
 
     /// The longest pause after failures of the CA at this time.
@@ -115,7 +117,7 @@ impl Client {
         self.driver_pause = now.mono + Span::from_secs(again);
         let why = display(why, 600);
         self.emit_unstored();
-        self.emit(Event::Failed { names, step: "the driver", why, again });
+        self.emit(Event::Failed { names, step: "the driver", why, challenge: None, again });
         self.pause(self.driver_pause, Next::Plan);
     }
 
@@ -123,25 +125,26 @@ impl Client {
     pub(super) fn fail(&mut self, step: &'static str, why: &str, asked: Option<u64>, now: Now) {
         let Some(job) = self.job.take() else { return self.plan(now) };
         self.state.faults = Faults::default();
-        self.drop_order(&job.names);
+        let challenge = self.drop_order(&job.names);
         if job.is_excused {
             let attempts = &mut self.state.entry_mut(&job.names).attempts;
             attempts.excuse(why, now.wall);
             let again = attempts.next.saturating_sub(now.wall);
-            self.emit_stored(Event::Failed { names: Some(job.names.clone()), step, why: why.into(), again });
+            let (names, why) = (Some(job.names.clone()), why.into());
+            self.emit_stored(Event::Failed { names, step, why, challenge, again });
         } else {
-            self.attempt_failed(&job.names, step, why, asked, now);
+            self.attempt_failed(&job.names, (step, challenge), why, asked, now);
         }
         let rest = job.authorizations.get(job.at..).unwrap_or_default().to_vec();
         let next = if job.is_deactivating && !rest.is_empty() { Next::Deactivate(rest) } else { Next::Plan };
         self.store(next, now);
     }
 
-    /// Counts a failure of these names.
+    /// Counts a failure of these names, at a step, with the challenge that was being validated.
     pub(super) fn attempt_failed(
         &mut self,
         names: &super::Names,
-        step: &'static str,
+        (step, challenge): (&'static str, Option<ChallengeKind>),
         why: &str,
         asked: Option<u64>,
         now: Now,
@@ -151,7 +154,8 @@ impl Client {
         attempts.fail(why, cap, asked, &mut self.entropy, now.wall);
         let again = attempts.next.saturating_sub(now.wall);
         self.is_dirty = true;
-        self.emit_stored(Event::Failed { names: Some(names.clone()), step, why: why.into(), again });
+        let (names, why) = (Some(names.clone()), why.into());
+        self.emit_stored(Event::Failed { names, step, why, challenge, again });
     }
 
     /// The longest pause between attempts: a day, less for short lifetimes and near the end.

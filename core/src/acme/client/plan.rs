@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::super::action::{Action, Certificate, Challenge, Question};
 use super::super::attempts::{DAY, PAUSE_MAX};
+use super::super::config::ChallengeKind;
 use super::super::event::Event;
 use super::super::names::Names;
 use super::super::renewal::renew_at;
@@ -146,22 +147,20 @@ impl Client {
         let over: Vec<Names> =
             self.state.entries.iter().filter(|(_, it)| is_over(it)).map(|(names, _)| names.clone()).collect();
         for names in over {
-            self.drop_order(&names);
-            self.attempt_failed(&names, "the order", "it expired", None, now);
+            let challenge = self.drop_order(&names);
+            self.attempt_failed(&names, ("the order", challenge), "it expired", None, now);
         }
     }
 
-    /// Removes an order, and withdraws its challenge.
-    pub(super) fn drop_order(&mut self, names: &Names) {
+    /// Removes an order, and withdraws its challenge. Returns the kind of the challenge.
+    pub(super) fn drop_order(&mut self, names: &Names) -> Option<ChallengeKind> {
         self.parked.remove(names);
         self.posted.remove(names);
-        let order = self.state.entries.get_mut(names).and_then(|it| it.order.take());
-        if let Some(order) = order {
-            self.is_dirty = true;
-            if let Some(challenge) = order.challenge {
-                self.withdraw(&challenge);
-            }
-        }
+        let order = self.state.entries.get_mut(names).and_then(|it| it.order.take())?;
+        self.is_dirty = true;
+        let challenge = order.challenge?;
+        self.withdraw(&challenge);
+        Some(challenge.proof.kind())
     }
 
     pub(super) fn withdraw(&mut self, challenge: &Challenge) {
