@@ -92,3 +92,72 @@ pub(super) fn check(
     }
     Ok(described)
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+
+    use super::*;
+    use crate::tls_config::provider;
+
+    const FROM: u64 = 1_800_000_000;
+    const UNTIL: u64 = FROM + 90 * 86_400;
+
+    fn authority(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    }
+
+    /// A key, and a certificate for `a.example` with its two intermediates.
+    fn made() -> (Key, [CertificateDer<'static>; 3]) {
+        let generate = || KeyPair::generate().expect("a key");
+        let date = |at| date_time_ymd(1970, 1, 1) + Duration::from_secs(at);
+        let root = Issuer::new(authority("Root"), generate());
+        let (first_key, second_key, own) = (generate(), generate(), generate());
+        let first = authority("First").signed_by(&first_key, &root).expect("an intermediate");
+        let issuer = Issuer::new(authority("First"), first_key);
+        let second = authority("Second").signed_by(&second_key, &issuer).expect("an intermediate");
+        let mut leaf = CertificateParams::new(["a.example".to_owned()]).expect("a name");
+        (leaf.not_before, leaf.not_after) = (date(FROM), date(UNTIL));
+        let leaf =
+            leaf.signed_by(&own, &Issuer::new(authority("Second"), second_key)).expect("a certificate");
+        let key = Key::from_pem(own.serialize_pem().as_bytes()).expect("a key of P-256");
+        (key, [leaf, second, first].map(|it| it.der().clone()))
+    }
+
+    fn outcome(chain: &[CertificateDer<'_>], key: &Key, name: &str, now: u64) -> Result<(u64, u64), String> {
+        let names = Names::parse([name]).expect("a name");
+        check(chain, key, &names, now, &provider()).map(|it| (it.not_before, it.not_after))
+    }
+
+    #[test]
+    fn a_certificate_is_used_for_its_key_its_names_and_its_time() {
+        let (key, chain) = made();
+        let at = |now| outcome(&chain, &key, "a.example", now);
+        assert_eq!(at(FROM), Ok((FROM, UNTIL)));
+        assert_eq!(at(FROM - AHEAD_MAX), Ok((FROM, UNTIL)), "another clock is a little ahead");
+        assert!(at(FROM - AHEAD_MAX - 1).is_err_and(|why| why.contains("not valid yet")));
+        assert_eq!(at(UNTIL - 1), Ok((FROM, UNTIL)));
+        assert!(at(UNTIL).is_err_and(|why| why.contains("expired")));
+        assert!(outcome(&chain, &key, "b.example", FROM).is_err_and(|why| why.contains("a.example")));
+        let other = Key::generate().expect("a key");
+        assert!(outcome(&chain, &other, "a.example", FROM).is_err_and(|why| why.contains("another key")));
+        assert!(outcome(&[], &key, "a.example", FROM).is_err());
+    }
+
+    #[test]
+    fn the_certificates_of_a_chain_sign_each_other() {
+        let (key, [leaf, second, first]) = made();
+        let (_, [_, stranger, _]) = made();
+        let is_used = |chain: &[&CertificateDer<'static>]| {
+            let chain: Vec<_> = chain.iter().map(|it| (*it).clone()).collect();
+            outcome(&chain, &key, "a.example", FROM).is_ok()
+        };
+        assert!(is_used(&[&leaf]) && is_used(&[&leaf, &second]) && is_used(&[&leaf, &second, &first]));
+        assert!(!is_used(&[&leaf, &first]), "one is missing");
+        assert!(!is_used(&[&leaf, &stranger]) && !is_used(&[&leaf, &second, &stranger]));
+        assert!(!is_used(&[&second, &leaf, &first]), "the end-entity certificate comes first");
+    }
+}

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
@@ -200,16 +200,17 @@ impl SmallCa {
 
     /// Waits until a request is held and no validator is under way, or until `is_over`. Returns whether one is held.
     pub(crate) fn await_hold(&self, is_over: impl Fn() -> bool) -> bool {
-        let mut state = self.shared.lock();
-        let mut waited = Duration::ZERO;
+        let until = Instant::now() + PATIENCE;
         loop {
-            if state.is_holding && state.validating == 0 || is_over() {
+            // Called without the lock, because it may ask this CA.
+            let is_over = is_over();
+            let state = self.shared.lock();
+            if state.is_holding && state.validating == 0 || is_over {
                 return state.is_holding;
             }
+            assert!(Instant::now() < until, "no request is held; there were {:?}", state.log);
             let step = Duration::from_millis(50);
-            assert!(waited < PATIENCE, "no request is held; there were {:?}", state.log);
-            waited += step;
-            state = self.shared.changed.wait_timeout(state, step).unwrap_or_else(PoisonError::into_inner).0;
+            drop(self.shared.changed.wait_timeout(state, step).unwrap_or_else(PoisonError::into_inner));
         }
     }
 
