@@ -1,7 +1,10 @@
 //! CAA records: which CAs may issue certificates for a name, and by which validation (RFC 8659, RFC 8657).
 
+use simple_dns::TYPE;
+use simple_dns::rdata::{CAA, RData};
+
 use super::Step;
-use super::dns::{Kind, Resolver};
+use super::dns::Resolver;
 use super::wire::Deadline;
 use crate::escape::Shown;
 
@@ -41,10 +44,10 @@ struct Issue<'a> {
 pub(super) fn check(order: Order<'_>, resolver: &Resolver, deadline: Deadline) -> Step {
     let mut at = order.name;
     loop {
-        match resolver.records(at, Kind::Caa, deadline) {
+        match resolver.records(at, TYPE::CAA, deadline) {
             Ok(records) if records.is_empty() => {}
             Ok(records) => {
-                let properties: Option<Vec<_>> = records.iter().map(|data| parse(data)).collect();
+                let properties: Option<Vec<_>> = records.iter().map(parse).collect();
                 return match properties {
                     Some(properties) => judge(order, at, &properties),
                     None => Step::Failed(format!("a CAA record of {at} is malformed: correct it")),
@@ -63,15 +66,13 @@ pub(super) fn check(order: Order<'_>, resolver: &Resolver, deadline: Deadline) -
     }
 }
 
-/// Parses the data of a record (RFC 8659 §4.1).
-fn parse(data: &[u8]) -> Option<Property> {
-    let (flags, rest) = data.split_first()?;
-    let (len, rest) = rest.split_first()?;
-    let (tag, value) = rest.split_at_checked(usize::from(*len))?;
-    let tag = std::str::from_utf8(tag).ok().filter(|tag| !tag.is_empty())?;
-    Some(Property {
-        is_critical: flags & 128 != 0,
-        tag: tag.to_ascii_lowercase(),
+/// Reads a record (RFC 8659 §4.1).
+fn parse(data: &RData<'_>) -> Option<Property> {
+    let RData::CAA(CAA { flag, tag, value }) = data else { return None };
+    let tag = tag.to_string().to_ascii_lowercase();
+    (!tag.is_empty()).then(|| Property {
+        is_critical: flag & 128 != 0,
+        tag,
         value: String::from_utf8_lossy(value).into_owned(),
     })
 }
@@ -168,18 +169,22 @@ fn judge_issue(issue: &Issue<'_>, owner: &str, account: Option<&str>) -> Step {
 
 #[cfg(test)]
 mod tests {
+    use simple_dns::CharacterString;
+
     use super::*;
 
     const ACCOUNT: &str = "https://ca.example/acct/1";
+
+    fn record<'a>(flag: u8, tag: &'a str, value: &'a str) -> RData<'a> {
+        let tag = CharacterString::new(tag.as_bytes()).expect("short");
+        RData::CAA(CAA { flag, tag, value: value.as_bytes().into() })
+    }
 
     /// The word and the text of the outcome for records of `example.com`, for Let's Encrypt.
     fn outcome(records: &[(u8, &str, &str)], account: Option<&str>) -> (&'static str, String) {
         let properties: Vec<_> = records
             .iter()
-            .map(|(flags, tag, value)| {
-                let len = u8::try_from(tag.len()).expect("short");
-                parse(&[&[*flags, len], tag.as_bytes(), value.as_bytes()].concat()).expect("a property")
-            })
+            .map(|(flag, tag, value)| parse(&record(*flag, tag, value)).expect("a property"))
             .collect();
         let order = Order { name: "a.example.com", issuer: "letsencrypt.org", account };
         match judge(order, "example.com", &properties) {
@@ -233,10 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn truncated_records_are_malformed() {
-        for data in [&b""[..], b"\0", b"\0\x05issu", b"\0\0value"] {
-            assert_eq!(parse(data), None);
-        }
-        assert_eq!(parse(b"\0\x05issue").map(|it| it.value), Some(String::new()));
+    fn records_without_a_property_are_malformed() {
+        assert_eq!(parse(&RData::Empty(TYPE::CAA)), None);
+        assert_eq!(parse(&record(0, "", "value")), None);
+        assert_eq!(parse(&record(0, "Issue", "")).map(|it| it.tag), Some("issue".to_owned()));
     }
 }

@@ -6,6 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
+use simple_dns::rdata::RData;
+use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE};
+
 use super::wire::{Deadline, Timed};
 use crate::entropy;
 use crate::failure::reason;
@@ -23,40 +26,8 @@ const TRY: Duration = Duration::from_secs(2);
 const DATAGRAM_MAX: usize = 4096;
 /// Limit of a chain of aliases.
 const ALIASES_MAX: usize = 16;
-/// The class Internet.
-const INTERNET: u16 = 1;
-const CNAME: u16 = 5;
 /// The length of a header.
 const HEADER: usize = 12;
-
-/// A type of records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// IPv4 addresses.
-    A,
-    /// IPv6 addresses (RFC 3596).
-    Aaaa,
-    /// The CAs that may issue certificates (RFC 8659).
-    Caa,
-}
-
-impl Kind {
-    const fn code(self) -> u16 {
-        match self {
-            Self::A => 1,
-            Self::Aaaa => 28,
-            Self::Caa => 257,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::A => "A",
-            Self::Aaaa => "AAAA",
-            Self::Caa => "CAA",
-        }
-    }
-}
 
 /// The name servers that are asked, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,22 +67,30 @@ impl Resolver {
     /// # Errors
     /// Why a look-up failed. A name without addresses is no error.
     pub(super) fn addresses(&self, name: &str, deadline: Deadline) -> Result<Vec<IpAddr>, String> {
-        let six = self.records(name, Kind::Aaaa, deadline)?;
-        let four = self.records(name, Kind::A, deadline)?;
-        let six = six.iter().filter_map(|it| <[u8; 16]>::try_from(it.as_slice()).ok());
-        let four = four.iter().filter_map(|it| <[u8; 4]>::try_from(it.as_slice()).ok());
-        let six = six.map(|it| IpAddr::V6(Ipv6Addr::from(it)));
-        Ok(six.chain(four.map(|it| IpAddr::V4(Ipv4Addr::from(it)))).collect())
+        let six = self.records(name, TYPE::AAAA, deadline)?;
+        let four = self.records(name, TYPE::A, deadline)?;
+        let address = |data: RData<'_>| match data {
+            RData::AAAA(it) => Some(IpAddr::V6(it.into())),
+            RData::A(it) => Some(IpAddr::V4(it.into())),
+            _ => None,
+        };
+        Ok(six.into_iter().chain(four).filter_map(address).collect())
     }
 
     /// The data of the records of a name, at the end of its aliases. None if the name or the records do not exist.
     ///
     /// # Errors
     /// No name server gave an answer.
-    pub(super) fn records(&self, name: &str, kind: Kind, deadline: Deadline) -> Result<Vec<Vec<u8>>, String> {
-        let cannot = |why: &str| format!("cannot look up {} records of {name}: {why}", kind.name());
+    pub(super) fn records(
+        &self,
+        name: &str,
+        kind: TYPE,
+        deadline: Deadline,
+    ) -> Result<Vec<RData<'static>>, String> {
+        let cannot = |why: &str| format!("cannot look up {kind:?} records of {name}: {why}");
         let id = entropy::bytes::<2>().map_err(|failure| cannot(&failure.to_string()))?;
-        let query = query(*id, name, kind).ok_or_else(|| cannot("it is not a valid name"))?;
+        let query =
+            query(u16::from_be_bytes(*id), name, kind).ok_or_else(|| cannot("it is not a valid name"))?;
         let mut failures = Vec::new();
         // Twice, because datagrams are lost.
         for server in self.servers.iter().chain(&self.servers) {
@@ -140,22 +119,15 @@ impl Resolver {
 }
 
 /// The message of a query with recursion; `None` if the name is not valid.
-fn query(id: [u8; 2], name: &str, kind: Kind) -> Option<Vec<u8>> {
-    let mut message = Vec::from(id);
-    // Recursion desired, one question.
-    message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-    for label in name.split('.') {
-        let len = u8::try_from(label.len()).ok().filter(|len| (1..64).contains(len))?;
-        message.push(len);
-        message.extend(label.as_bytes());
-    }
-    message.push(0);
-    if message.len() - HEADER > 255 {
+fn query(id: u16, name: &str, kind: TYPE) -> Option<Vec<u8>> {
+    if name.split('.').any(str::is_empty) {
         return None;
     }
-    message.extend(kind.code().to_be_bytes());
-    message.extend(INTERNET.to_be_bytes());
-    Some(message)
+    let mut packet = Packet::new_query(id);
+    packet.set_flags(PacketFlag::RECURSION_DESIRED);
+    let question = Question::new(Name::new(name).ok()?, QTYPE::TYPE(kind), QCLASS::CLASS(CLASS::IN), false);
+    packet.questions.push(question);
+    packet.build_bytes_vec().ok()
 }
 
 /// Sends a query to a server over UDP, and over TCP if the answer is too long for that (RFC 7766).
@@ -197,110 +169,51 @@ fn ask_over_tcp(server: SocketAddr, query: &[u8], deadline: Deadline) -> io::Res
     Answer::of(query, &bytes).ok_or_else(|| io::Error::other("the answer is malformed"))
 }
 
-/// The answer to a query.
-struct Answer {
-    message: Vec<u8>,
-    /// The position of the first record.
-    records: usize,
-}
+/// The message that answers a query.
+struct Answer(Vec<u8>);
 
 impl Answer {
-    /// The answer in this message; `None` if it does not answer the query.
+    /// The answer in this message; `None` if it does not answer the query. The rest of the message may be malformed.
     fn of(query: &[u8], message: &[u8]) -> Option<Self> {
         let question = query.get(HEADER..)?;
         let is_answer = message.get(2)? & 0x80 != 0;
-        let records = HEADER + question.len();
         let is_same = message.get(..2) == query.get(..2)
             && message.get(4..6) == query.get(4..6)
-            && message.get(HEADER..records)?.eq_ignore_ascii_case(question);
-        (is_answer && is_same).then(|| Self { message: message.to_vec(), records })
+            && message.get(HEADER..HEADER + question.len())?.eq_ignore_ascii_case(question);
+        (is_answer && is_same).then(|| Self(message.to_vec()))
     }
 
     fn is_truncated(&self) -> bool {
-        self.message.get(2).is_some_and(|flags| flags & 2 != 0)
+        self.0.get(2).is_some_and(|flags| flags & 2 != 0)
     }
 
     /// The data of the records of this kind, at the end of the name's aliases.
-    fn records(&self, name: &str, kind: Kind) -> Result<Vec<Vec<u8>>, String> {
-        match self.message.get(3).map(|flags| flags & 15) {
-            Some(0) => {}
+    fn records(&self, name: &str, kind: TYPE) -> Result<Vec<RData<'static>>, String> {
+        let packet = Packet::parse(&self.0).map_err(|_| "sends a malformed answer")?;
+        match packet.rcode() {
+            RCODE::NoError => {}
             // The name does not exist.
-            Some(3) => return Ok(Vec::new()),
-            Some(2) => {
+            RCODE::NameError => return Ok(Vec::new()),
+            RCODE::ServerFailure => {
                 return Err("answers SERVFAIL: the zone's name servers or its DNSSEC are broken".to_owned());
             }
-            Some(5) => return Err("answers REFUSED: it does not serve this machine".to_owned()),
-            code => return Err(format!("answers with error {}", code.unwrap_or_default())),
+            RCODE::Refused => return Err("answers REFUSED: it does not serve this machine".to_owned()),
+            code => return Err(format!("answers with the error {code:?}")),
         }
-        let all = self.parse().ok_or("sends a malformed answer")?;
-        let mut owner = name.to_ascii_lowercase();
+        let all = packet.answers.into_iter().filter(|it| it.class == CLASS::IN);
+        let all: Vec<_> = all.collect();
+        let mut owner = Name::new(name).map_err(|_| "was asked for an invalid name")?;
         for _ in 0..ALIASES_MAX {
-            let alias = all.iter().find(|it| it.kind == CNAME && it.owner == owner);
+            let alias = all.iter().find_map(|it| match &it.rdata {
+                RData::CNAME(alias) if it.name == owner => Some(alias.0.clone()),
+                _ => None,
+            });
             let Some(alias) = alias else { break };
-            owner = alias.alias.clone().ok_or("sends a malformed alias")?;
+            owner = alias;
         }
-        let found = all.into_iter().filter(|it| it.kind == kind.code() && it.owner == owner);
-        Ok(found.map(|it| it.data).collect())
+        let found = all.into_iter().filter(|it| it.rdata.type_code() == kind && it.name == owner);
+        Ok(found.map(|it| it.rdata.into_owned()).collect())
     }
-
-    fn parse(&self) -> Option<Vec<Record>> {
-        let count = u16::from_be_bytes(*self.message.get(6..8)?.first_chunk()?);
-        let mut records = Vec::new();
-        let mut at = self.records;
-        for _ in 0..count {
-            let owner = self.name(&mut at)?;
-            let fixed: [u8; 10] = *self.message.get(at..)?.first_chunk()?;
-            let [kind, kind_low, _, class, .., len, len_low] = fixed;
-            let kind = u16::from_be_bytes([kind, kind_low]);
-            at += fixed.len();
-            let end = at + usize::from(u16::from_be_bytes([len, len_low]));
-            let data = self.message.get(at..end)?.to_vec();
-            let alias = if kind == CNAME { Some(self.name(&mut at)?) } else { None };
-            at = end;
-            if u16::from(class) == INTERNET {
-                records.push(Record { owner, kind, data, alias });
-            }
-        }
-        Some(records)
-    }
-
-    /// The name at a position, in lower case, and the position behind it. Each pointer leads further to the front, so
-    /// that a name ends.
-    fn name(&self, at: &mut usize) -> Option<String> {
-        let mut labels = Vec::new();
-        let (mut position, mut end, mut before) = (*at, None, *at);
-        loop {
-            let len = *self.message.get(position)?;
-            position += 1;
-            match len {
-                0 => break,
-                1..64 => {
-                    let label = self.message.get(position..position + usize::from(len))?;
-                    labels.push(String::from_utf8_lossy(label).to_ascii_lowercase());
-                    position += usize::from(len);
-                }
-                192.. => {
-                    let to = usize::from(u16::from_be_bytes([len & 63, *self.message.get(position)?]));
-                    end.get_or_insert(position + 1);
-                    if to >= before {
-                        return None;
-                    }
-                    (position, before) = (to, to);
-                }
-                64..192 => return None,
-            }
-        }
-        *at = end.unwrap_or(position);
-        Some(labels.join("."))
-    }
-}
-
-struct Record {
-    owner: String,
-    kind: u16,
-    data: Vec<u8>,
-    /// The name that an alias leads to.
-    alias: Option<String>,
 }
 
 #[cfg(test)]
@@ -336,23 +249,36 @@ mod tests {
         labels.chain([0]).collect()
     }
 
-    fn read(message: &[u8], query: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-        Answer::of(query, message).ok_or("no answer")?.records("a.example", Kind::Caa)
+    const CAA: u16 = 257;
+    const CNAME: u16 = 5;
+
+    /// The data of a CAA record with this flag.
+    fn caa(flag: u8) -> Vec<u8> {
+        vec![flag, 1, b'x']
+    }
+
+    /// The flags of the CAA records.
+    fn read(message: &[u8], query: &[u8]) -> Result<Vec<u8>, String> {
+        let flag = |data: &RData<'_>| match data {
+            RData::CAA(it) => it.flag,
+            other => panic!("{other:?}"),
+        };
+        let records = Answer::of(query, message).ok_or("no answer")?.records("a.example", TYPE::CAA);
+        records.map(|records| records.iter().map(flag).collect())
     }
 
     #[test]
     fn records_are_those_at_the_end_of_the_aliases() {
-        let query = query([1, 2], "a.example", Kind::Caa).expect("a name");
-        let caa = Kind::Caa.code();
+        let query = query(0x102, "a.example", TYPE::CAA).expect("a name");
         let records = [
             (None, CNAME, wire_name("b.example")),
             (Some("B.example"), CNAME, vec![1, b'c', 192, 14]),
-            (Some("c.example"), caa, vec![7]),
-            (Some("other.example"), caa, vec![8]),
-            (None, caa, vec![9]),
+            (Some("c.example"), CAA, caa(7)),
+            (Some("other.example"), CAA, caa(8)),
+            (None, CAA, caa(9)),
         ];
         // The pointer in the second alias leads to 'example'.
-        assert_eq!(read(&answer(&query, &records), &query), Ok(vec![vec![7]]));
+        assert_eq!(read(&answer(&query, &records), &query), Ok(vec![7]));
         let ring =
             [(None, CNAME, wire_name("b.example")), (Some("b.example"), CNAME, wire_name("a.example"))];
         assert_eq!(read(&answer(&query, &ring), &query), Ok(Vec::new()));
@@ -360,8 +286,8 @@ mod tests {
 
     #[test]
     fn malformed_answers_and_answers_to_other_queries_are_not_used() {
-        let query = query([1, 2], "a.example", Kind::Caa).expect("a name");
-        let whole = answer(&query, &[(None, Kind::Caa.code(), vec![7, 7])]);
+        let query = query(0x102, "a.example", TYPE::CAA).expect("a name");
+        let whole = answer(&query, &[(None, CAA, caa(7))]);
         for len in 0..whole.len() {
             assert!(read(&whole[..len], &query).is_err(), "{len}");
         }
@@ -372,7 +298,7 @@ mod tests {
         }
         let mut upper = whole.clone();
         upper[13] = b'A';
-        assert_eq!(read(&upper, &query), Ok(vec![vec![7, 7]]), "case does not matter");
+        assert_eq!(read(&upper, &query), Ok(vec![7]), "case does not matter");
         // Pointers to themselves, and to each other.
         for pointer in [query.len(), query.len() + 2] {
             let mut endless = whole.clone();
@@ -391,9 +317,9 @@ mod tests {
     fn names_that_are_too_long_or_have_empty_labels_are_not_asked_for() {
         let long = "a".repeat(64);
         for name in ["", ".", "a..b", "a.", &long, &["a"; 130].join(".")] {
-            assert_eq!(query([0, 0], name, Kind::A), None, "{name}");
+            assert_eq!(query(0, name, TYPE::A), None, "{name}");
         }
-        assert!(query([0, 0], &["a"; 126].join("."), Kind::A).is_some());
+        assert!(query(0, &["a"; 126].join("."), TYPE::A).is_some());
     }
 
     #[test]
@@ -405,6 +331,10 @@ mod tests {
         };
         assert_eq!(servers(text), ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.2:53"]);
         assert_eq!(servers("search lan\n"), ["127.0.0.1:53"]);
+    }
+
+    fn ipv4(last: u8) -> RData<'static> {
+        RData::A(Ipv4Addr::new(192, 0, 2, last).into())
     }
 
     /// A name server: over UDP it sends what `reply` makes of a query, over TCP an address.
@@ -442,8 +372,8 @@ mod tests {
             forged[1] ^= 1;
             vec![b"x".to_vec(), forged, truncated]
         });
-        let found = Resolver::of(address).records("a.example", Kind::A, Deadline::after(TRY));
-        assert_eq!(found, Ok(vec![vec![192, 0, 2, 9]]));
+        let found = Resolver::of(address).records("a.example", TYPE::A, Deadline::after(TRY));
+        assert_eq!(found, Ok(vec![ipv4(9)]));
     }
 
     #[test]
@@ -452,10 +382,10 @@ mod tests {
             server(|query| vec![answer(query, &[(None, query[query.len() - 3].into(), vec![192, 0, 2, 1])])]);
         let closed = UdpSocket::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
         let resolver = Resolver { servers: vec![closed, working] };
-        let found = resolver.records("a.example", Kind::A, Deadline::after(Duration::from_secs(60)));
-        assert_eq!(found, Ok(vec![vec![192, 0, 2, 1]]));
+        let found = resolver.records("a.example", TYPE::A, Deadline::after(Duration::from_secs(60)));
+        assert_eq!(found, Ok(vec![ipv4(1)]));
         let nobody =
-            Resolver::of(closed).records("a.example", Kind::A, Deadline::after(Duration::from_secs(60)));
+            Resolver::of(closed).records("a.example", TYPE::A, Deadline::after(Duration::from_secs(60)));
         let why = nobody.expect_err("nothing listens there");
         assert!(why.contains("cannot look up A records of a.example") && why.contains("refused"), "{why}");
     }
