@@ -7,7 +7,7 @@ mod json;
 mod limited;
 mod limiter;
 mod output;
-mod reasons;
+pub(crate) mod reasons;
 #[cfg(feature = "xmpp")]
 pub mod streams;
 

@@ -144,7 +144,8 @@ impl ServerCertVerifier for ByKey {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.check(end_entity).map(|()| ServerCertVerified::assertion())
+        let verdict = self.check(end_entity).map(|()| ServerCertVerified::assertion());
+        verdict.inspect_err(|_| log_refused(end_entity))
     }
 
     fn verify_tls12_signature(
@@ -332,13 +333,12 @@ struct ByAuthority {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for ByAuthority {
-    fn verify_server_cert(
+impl ByAuthority {
+    fn check(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let certificate = ParsedCertificate::try_from(end_entity)?;
@@ -352,6 +352,30 @@ impl ServerCertVerifier for ByAuthority {
         }
         verify_server_name(&certificate, server_name)?;
         Ok(ServerCertVerified::assertion())
+    }
+}
+
+/// Logs whose certificate a server presented that is not trusted. Behind an intercepting proxy it is that of the proxy.
+fn log_refused(certificate: &CertificateDer<'_>) {
+    let pin = Pin::of_certificate(certificate).map_or_else(String::new, |pin| format!(" pin={pin}"));
+    log::warn!(
+        "event=certificate-refused issuer={}{pin} hint=\"if the issuer is a proxy or a firewall of your network, it intercepts \
+         TLS: let it pass the relay's connections unchanged\"",
+        x509::issuer_shown(certificate)
+    );
+}
+
+impl ServerCertVerifier for ByAuthority {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verdict = self.check(end_entity, intermediates, server_name, now);
+        verdict.inspect_err(|_| log_refused(end_entity))
     }
 
     fn verify_tls12_signature(

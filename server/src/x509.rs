@@ -61,14 +61,7 @@ impl Parts<'_> {
     /// The subject as text (RFC 4514), in printable ASCII with everything else escaped. `None` if it is malformed or
     /// too long.
     pub(crate) fn subject_text(&self) -> Option<Subject> {
-        let mut names = Vec::new();
-        let mut rest = Der(Der(self.subject).expect(SEQUENCE)?.content);
-        while !rest.0.is_empty() {
-            names.push(relative_name(rest.expect(SET)?.content)?);
-        }
-        // The text begins with the last one (RFC 4514 §2.1).
-        names.reverse();
-        Subject::new(&names.join(","))
+        name_text(self.subject)
     }
 
     fn alt_names(&self) -> Option<Vec<String>> {
@@ -103,6 +96,25 @@ impl Parts<'_> {
         }
         None
     }
+}
+
+/// The issuer of a certificate in quotes, for messages: an intercepting proxy can be recognized by it. Everything but
+/// printable ASCII is escaped.
+pub(crate) fn issuer_shown(certificate: &[u8]) -> String {
+    let issuer = parts(certificate).and_then(|parts| name_text(parts.issuer));
+    issuer.map_or_else(|| "unreadable".to_owned(), |issuer| format!("{:?}", issuer.as_str()))
+}
+
+/// Formats a Name (RFC 4514).
+fn name_text(name: &[u8]) -> Option<Subject> {
+    let mut names = Vec::new();
+    let mut rest = Der(Der(name).expect(SEQUENCE)?.content);
+    while !rest.0.is_empty() {
+        names.push(relative_name(rest.expect(SET)?.content)?);
+    }
+    // The text begins with the last one (RFC 4514 §2.1).
+    names.reverse();
+    Subject::new(&names.join(","))
 }
 
 /// Formats a RelativeDistinguishedName: its attributes, joined by `+`.
@@ -353,7 +365,7 @@ mod tests {
     use rcgen::string::BmpString;
     use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair};
 
-    use super::parts;
+    use super::{issuer_shown, parts};
 
     fn certificate(names: Vec<(DnType, DnValue)>) -> Vec<u8> {
         let mut params = CertificateParams::default();
@@ -410,6 +422,13 @@ mod tests {
     fn a_subject_that_is_too_long_is_not_shown() {
         assert!(text(vec![(DnType::CommonName, utf8(&"a".repeat(2_045)))]).is_some());
         assert!(text(vec![(DnType::CommonName, utf8(&"a".repeat(2_046)))]).is_none());
+    }
+
+    #[test]
+    fn an_issuer_is_shown_on_one_line_in_plain_letters() {
+        let der = certificate(vec![(DnType::CommonName, utf8("F\u{201c}\r\nevent=x \u{1b}[31m"))]);
+        assert_eq!(issuer_shown(&der), r#""CN=F\\E2\\80\\9C\\0D\\0Aevent\\=x \\1B[31m""#);
+        assert_eq!(issuer_shown(b"rubbish"), "unreadable");
     }
 
     #[test]

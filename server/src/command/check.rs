@@ -6,6 +6,7 @@ mod dns;
 mod domain;
 mod served;
 mod stored;
+mod way;
 mod wire;
 
 use std::net::SocketAddr;
@@ -19,8 +20,10 @@ use rendezvous_core::token::Challenge;
 
 use self::dial::{Failed, race, resolve};
 use self::domain::Outside;
+use self::way::{Place, Way};
 use self::wire::{Deadline, Wire, WireError};
 use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, only_service};
+use super::through::{self, PASSWORD, PROXY};
 use crate::clock;
 use crate::console::print;
 use crate::entropy;
@@ -31,6 +34,7 @@ use crate::options::{Opt, STATE, Spec, parse};
 use crate::pin::Pin;
 use crate::ticket::Ticket;
 use crate::trust::Trust;
+use crate::x509;
 
 pub(super) const SPEC: Spec = Spec {
     command: "check",
@@ -43,6 +47,8 @@ pub(super) const SPEC: Spec = Spec {
         TO_CA,
         TO_PIN,
         TO_INSECURE,
+        PROXY,
+        PASSWORD,
         Opt::one("domain", "DOMAIN", "", "check how this domain looks from outside"),
         Opt::many("label", "LABEL", "none", "also check LABEL.DOMAIN"),
         Opt::one("port", "PORT", "443", "the port of browsers and of CAs' validators"),
@@ -56,7 +62,7 @@ pub(super) const SPEC: Spec = Spec {
         Opt::one("resolver", "ADDR[:PORT]", "those in /etc/resolv.conf", "the name server to ask"),
     ],
     footer: "\
-A line for each step: name look-up, TCP, TLS, certificate, clock, token, client, local service; each takes
+A line for each step: name look-up, TCP, proxy, TLS, certificate, clock, token, client, local service; each takes
 10 s at most. Exit code 0 if none failed. The step 'token' registers a connection and closes it again. The
 step 'client' sends GET / to the hidden server, to check that an agent serves it.
 
@@ -79,11 +85,15 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     if file.is_none() && outside.is_none() {
         return Err(Failure::Usage("--ticket FILE or --domain DOMAIN is missing".to_owned()));
     }
+    if file.is_none() && matches.one(PROXY.long).is_some() {
+        return Err(Failure::Usage("--proxy needs --ticket FILE: it is on the way to a relay".to_owned()));
+    }
     let mut outcome = Ok(());
     if let Some(file) = file {
         let ticket = Ticket::load(&file)?;
+        let way = Way::new(&ticket.relay, through::proxy(&matches, &ticket.relay)?);
         print_step("ticket", &Step::Ok(format!("{} is for {}", file.display(), ticket.relay)))?;
-        outcome = check_relay(&ticket);
+        outcome = check_relay(&ticket, way);
     }
     if let Some(to) = to {
         outcome = check_service(&to).and(outcome);
@@ -108,16 +118,16 @@ enum Step {
     Failed(String),
 }
 
-fn check_relay(ticket: &Ticket) -> Result<(), StepFailed> {
-    let (host, port) = (ticket.relay.host.as_str(), ticket.relay.port);
-    let addresses = step("name", resolve(host, port, Deadline::after(STEP)))?;
-    let address = reach_relay(ticket, &addresses)?;
+fn check_relay(ticket: &Ticket, way: Way) -> Result<(), StepFailed> {
+    let (host, port) = way.first();
+    let addresses = step("name", resolve(&host, port, Deadline::after(STEP)))?;
+    let relay = &reach_relay(ticket, way, &addresses)?;
     let request = get(&ticket.relay.authority());
-    let date = ask(ticket, address, &request, Deadline::after(STEP)).map(|answer| answer.date);
+    let date = ask(ticket, relay, &request, Deadline::after(STEP)).map(|answer| answer.date);
     // Before the token step, which registers a connection that the relay could pair with this client.
-    let client = check_client(ticket, address, Deadline::after(STEP));
+    let client = check_client(ticket, relay, Deadline::after(STEP));
     // The token step shows whether the clock matters.
-    let token = check_token(ticket, address, Deadline::after(STEP));
+    let token = check_token(ticket, relay, Deadline::after(STEP));
     let clock = match date {
         Ok(date) => compare_clocks(ticket, date, matches!(token, Ok(Accepted::OverChallenge))),
         Err(why) => Step::Failed(why),
@@ -137,10 +147,12 @@ fn check_relay(ticket: &Ticket) -> Result<(), StepFailed> {
 
 /// Connects to the relay at one of its addresses and completes TLS with any certificate. Then verifies the certificate
 /// as the ticket requires.
-fn reach_relay(ticket: &Ticket, addresses: &[SocketAddr]) -> Result<SocketAddr, StepFailed> {
+fn reach_relay(ticket: &Ticket, way: Way, addresses: &[SocketAddr]) -> Result<Place, StepFailed> {
     let host = public_host(&ticket.relay.host).to_owned();
     let is_tls = ticket.relay.tls;
+    let tested = way.clone();
     let (reached, failed) = race(addresses, STEP, move |stream, deadline| {
+        let stream = tested.open(stream, deadline)?;
         let tls = is_tls.then_some((host.as_str(), &Trust::Insecure));
         Wire::over(stream, tls, deadline)
     });
@@ -156,15 +168,26 @@ fn reach_relay(ticket: &Ticket, addresses: &[SocketAddr]) -> Result<SocketAddr, 
             }
             None => {
                 let all = failed.iter().map(shown).collect::<Vec<_>>().join("; ");
-                Err(format!("{all}: check that the relay runs and that its firewall allows the port"))
+                Err(match way.proxy() {
+                    Some(_) => format!("{all}: check that the proxy runs there"),
+                    None => format!("{all}: check that the relay runs and that its firewall allows the port"),
+                })
             }
         },
     )?;
+    let failure = failed.into_iter().find(|it| it.address == address).map(|it| it.why);
+    if let Some(proxy) = way.proxy() {
+        let opened = match &failure {
+            Some(why @ WireError::Proxy(_)) => Err(why.to_string()),
+            _ => Ok(((), format!("{proxy} opens a tunnel to {}", ticket.relay))),
+        };
+        step("proxy", opened)?;
+    }
+    let relay = Place { at: address, way };
     if !is_tls {
         let _ = print_step("tls", &Step::Ok("none: the ticket's URL begins with http://".to_owned()));
-        return Ok(address);
+        return Ok(relay);
     }
-    let failure = failed.into_iter().find(|it| it.address == address).map(|it| it.why);
     let wire = match (reached, failure) {
         (Some((_, wire)), _) => Ok((wire, "the handshake is complete".to_owned())),
         (None, Some(why @ (WireError::Tls(_) | WireError::Alert(_)))) => {
@@ -174,8 +197,8 @@ fn reach_relay(ticket: &Ticket, addresses: &[SocketAddr]) -> Result<SocketAddr, 
         (None, None) => Err("no answer in time".to_owned()),
     };
     let wire = step("tls", wire)?;
-    check_certificate(ticket, address, &wire)?;
-    Ok(address)
+    check_certificate(ticket, &relay, &wire)?;
+    Ok(relay)
 }
 
 fn shown(failed: &Failed) -> String {
@@ -183,20 +206,22 @@ fn shown(failed: &Failed) -> String {
 }
 
 /// Verifies the presented certificate as the ticket requires.
-fn check_certificate(ticket: &Ticket, address: SocketAddr, wire: &Wire) -> Result<(), StepFailed> {
+fn check_certificate(ticket: &Ticket, relay: &Place, wire: &Wire) -> Result<(), StepFailed> {
     let host = &ticket.relay.host;
-    let open = |trust: &Trust| Wire::connect(address, Some((host, trust)), Deadline::after(STEP));
+    let open = |trust: &Trust| relay.connect(Some((host, trust)), Deadline::after(STEP));
+    let issuer = wire.peer_certificate().map(x509::issuer_shown).unwrap_or_default();
     let pin = wire.peer_certificate().and_then(Pin::of_certificate);
     let shown = pin.map_or_else(|| "no certificate".to_owned(), |pin| pin.to_string());
     let judged = match &ticket.trust {
         Trust::Pins(pins) if pin.is_some_and(|pin| pins.contains(&pin)) => Ok(format!("the pin is {shown}")),
         Trust::Pins(_) => Err(format!(
-            "the relay's pin is {shown}, but the ticket has another: the relay has a new key (get a new ticket), or the connection is intercepted"
+            "the relay's pin is {shown}, but the ticket has another: the relay has a new key (get a new ticket), or the \
+             connection is intercepted; the issuer of the certificate is {issuer}"
         )),
         other => match open(other) {
             Ok(_) => Ok(format!("its certificate is trusted; its pin is {shown}")),
             Err(why @ (WireError::Tls(_) | WireError::Alert(_))) => {
-                Err(format!("its certificate (pin {shown}) is not trusted: {why}"))
+                Err(format!("its certificate (pin {shown}, issuer {issuer}) is not trusted: {why}"))
             }
             Err(other) => Err(other.to_string()),
         },
@@ -210,14 +235,14 @@ fn get(host: &str) -> Vec<u8> {
 }
 
 /// Requests the hidden server as a client does.
-fn check_client(ticket: &Ticket, address: SocketAddr, deadline: Deadline) -> Step {
+fn check_client(ticket: &Ticket, relay: &Place, deadline: Deadline) -> Step {
     let host = ticket.relay.authority();
     let request = format!(
         "GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: Digest username=\"{}\"\r\nAccept: application/json\r\n\
          Content-Length: 0\r\nConnection: close\r\n\r\n",
         ticket.id
     );
-    let answer = open(ticket, address, request.as_bytes(), deadline).and_then(|mut wire| wire.answer());
+    let answer = open(ticket, relay, request.as_bytes(), deadline).and_then(|mut wire| wire.answer());
     let (response, body) = match answer {
         Ok(answer) => answer,
         // The service may use another protocol.
@@ -244,14 +269,14 @@ enum Accepted {
 
 /// Registers as an agent does: with a token for this machine's time and, if the relay refuses it with a challenge, with
 /// one over that challenge.
-fn check_token(ticket: &Ticket, address: SocketAddr, deadline: Deadline) -> Result<Accepted, String> {
-    let answer = ask(ticket, address, &registration(ticket, None)?, deadline)?;
+fn check_token(ticket: &Ticket, relay: &Place, deadline: Deadline) -> Result<Accepted, String> {
+    let answer = ask(ticket, relay, &registration(ticket, None)?, deadline)?;
     if answer.status == 200 {
         return Ok(Accepted::Timed);
     }
     let challenge = answer.challenge.filter(|_| matches!(answer.status, 401 | 429) && !ticket.plain);
     let Some(challenge) = challenge else { return Err(refusal(answer.status)) };
-    let answer = ask(ticket, address, &registration(ticket, Some(challenge))?, deadline)?;
+    let answer = ask(ticket, relay, &registration(ticket, Some(challenge))?, deadline)?;
     if answer.status == 200 { Ok(Accepted::OverChallenge) } else { Err(refusal(answer.status)) }
 }
 
@@ -272,15 +297,15 @@ fn registration(ticket: &Ticket, challenge: Option<Challenge>) -> Result<Vec<u8>
     Ok(request)
 }
 
-fn ask(ticket: &Ticket, address: SocketAddr, request: &[u8], deadline: Deadline) -> Result<Response, String> {
-    let response = open(ticket, address, request, deadline).and_then(|mut wire| wire.response());
+fn ask(ticket: &Ticket, relay: &Place, request: &[u8], deadline: Deadline) -> Result<Response, String> {
+    let response = open(ticket, relay, request, deadline).and_then(|mut wire| wire.response());
     response.map_err(|error| error.to_string())
 }
 
 /// Connects to the relay and sends it a request.
-fn open(ticket: &Ticket, address: SocketAddr, request: &[u8], deadline: Deadline) -> Result<Wire, WireError> {
+fn open(ticket: &Ticket, relay: &Place, request: &[u8], deadline: Deadline) -> Result<Wire, WireError> {
     let tls = ticket.relay.tls.then_some((ticket.relay.host.as_str(), &ticket.trust));
-    let mut wire = Wire::connect(address, tls, deadline)?;
+    let mut wire = relay.connect(tls, deadline)?;
     wire.send(request)?;
     Ok(wire)
 }

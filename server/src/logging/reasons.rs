@@ -102,7 +102,7 @@ pub(super) const fn end_text(end: End) -> &'static str {
 
 /// The reason why an HTTP proxy opened no tunnel to the relay.
 #[must_use]
-pub(super) fn proxy(why: ProxyError) -> String {
+pub(crate) fn proxy(why: ProxyError) -> String {
     let text = match why {
         ProxyError::Refused(403) => {
             "the proxy refuses CONNECT to the relay's port with 403: many allow only port 443, or only some hosts"

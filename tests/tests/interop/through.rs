@@ -18,6 +18,8 @@ pub(crate) const CASES: &[Case] = &[
         an_agent_through(Ending::Closes)
     }),
     case("a_wrong_password_of_a_proxy_is_reported_and_never_logged", &[], a_wrong_password),
+    case("check_goes_through_a_proxy", &[], check_goes_through_a_proxy),
+    case("the_issuer_of_a_certificate_that_is_not_trusted_is_named", &[], the_issuer_is_named),
     case("a_connector_takes_the_proxy_of_the_environment", &[], a_connector_takes_the_proxy),
 ];
 
@@ -117,6 +119,59 @@ fn a_wrong_password() {
     assert_eq!(open.status.code(), Some(2));
     let error = String::from_utf8_lossy(&open.stderr).into_owned();
     assert!(error.contains("--proxy-password-file") && !error.contains("visible"), "{error}");
+}
+
+fn check_goes_through_a_proxy() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    let ticket = world.ticket(&relay, &home, Below::Tls13);
+    let check = |options: &[&str], variable: &str| {
+        let mut check = rendezvous();
+        check.args(["check", "--ticket"]).arg(&ticket).args(options);
+        let output = crate::program::run(check.env("HTTPS_PROXY", variable));
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    for ending in [Ending::KeepsOpen, Ending::Closes] {
+        let at = proxy(ending);
+        let (code, shown) = check(&[], &format!("http://alice:{PASSWORD}@{at}"));
+        let tunnel = format!("{at} opens a tunnel to https://{}", relay.tls);
+        assert!(code == Some(0) && shown.contains(&tunnel) && !shown.contains(PASSWORD), "{shown}");
+    }
+    let at = proxy(Ending::KeepsOpen);
+    let password = world.folder.write("password", "wrong-password\n");
+    let password = password.to_str().expect("a path of ours");
+    let url = format!("http://alice@{at}");
+    let (code, shown) = check(&["--proxy", &url, "--proxy-password-file", password], "");
+    assert!(code == Some(1) && shown.contains("does not accept the user name and the password"), "{shown}");
+    let (code, shown) = check(&["--proxy", "http://127.0.0.1:1"], "");
+    assert!(code == Some(1) && shown.contains("check that the proxy runs there"), "{shown}");
+    let (code, shown) = check(&["--proxy", "none"], "http://127.0.0.1:1");
+    assert!(code == Some(0) && !shown.contains("tunnel"), "{shown}");
+    let output = crate::program::run(rendezvous().args(["check", "--domain", "x", "--proxy", &url]));
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// A proxy that intercepts TLS has a certificate of its own.
+fn the_issuer_is_named() {
+    let (own, other) = (World::new(), World::new());
+    let home = own.enrol("home", &[]);
+    let intercepting = other.relay(&[]);
+    let by_ca = format!("ca {}", own.certificate().display());
+    for trust in [None, Some(by_ca.as_str())] {
+        let ticket = own.ticket_with(&intercepting, &home, Below::Tls13, |line| {
+            Some(trust.filter(|_| line.starts_with("pin ")).unwrap_or(line).to_owned())
+        });
+        let mut agent = rendezvous();
+        let agent =
+            Program::start("agent", agent.args(["agent", "--to", "127.0.0.1:1", "--ticket"]).arg(&ticket));
+        agent.expect_line("event=certificate-refused issuer=\"CN=");
+        agent.expect_line(&format!("pin={}", intercepting.pin));
+        let check = crate::program::run(rendezvous().args(["check", "--ticket"]).arg(ticket));
+        let shown = String::from_utf8_lossy(&check.stdout).into_owned();
+        assert!(!check.status.success() && shown.contains("\"CN=") && shown.contains("issuer"), "{shown}");
+    }
 }
 
 fn a_connector_takes_the_proxy() {

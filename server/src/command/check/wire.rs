@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use rendezvous_core::http::head::{Finder, Limits};
 use rendezvous_core::http::response::{Response, parse_response};
+use rendezvous_core::tunnel::ProxyError;
 use rustls::{AlertDescription, ClientConfig};
 use rustls_pki_types::ServerName;
 
 use crate::buffer::Buffer;
 use crate::clock::Clock;
 use crate::failure::{Failure, reason};
+use crate::logging::reasons;
 use crate::options::value::public_host;
 use crate::tls::{Protocol, Take, TlsError, TlsSession};
 use crate::tls_config;
@@ -94,6 +96,8 @@ pub(super) enum WireError {
     Alert(AlertDescription),
     /// The trust cannot be set up, for example because the CA file is missing.
     Setup(Failure),
+    /// The proxy on the way opened no tunnel.
+    Proxy(ProxyError),
     /// The connection ended too early, or the response is not HTTP.
     NoHttp,
 }
@@ -272,6 +276,7 @@ impl fmt::Display for WireError {
             Self::Tls(why) => f.write_str(why),
             Self::Alert(alert) => write!(f, "it refuses the TLS handshake (alert {alert:?})"),
             Self::Setup(failure) => failure.fmt(f),
+            Self::Proxy(why) => f.write_str(&reasons::proxy(*why)),
             Self::NoHttp => f.write_str("it ended the connection, or answered something that is not HTTP"),
         }
     }
