@@ -28,6 +28,7 @@ use crate::slot::{Link, Reading, Slot};
 use crate::tls_config::LetIn;
 
 use self::draining::Draining;
+use self::ready::{ReadyQueues, Work};
 use self::table::find;
 
 mod accept;
@@ -38,6 +39,7 @@ mod pace;
 mod perform;
 mod pump;
 mod read;
+mod ready;
 mod splice;
 mod table;
 mod write;
@@ -126,9 +128,7 @@ pub struct EventLoop<N: Net, M: Machine + ?Sized> {
     slots: Vec<Option<Box<SlotOf<N>>>>,
     pool: Pool,
     /// Connections with work to do.
-    ready: VecDeque<ConnId>,
-    /// Connections with work to do that move bulk data. They are served after `ready`, and not all in one turn.
-    busy: VecDeque<ConnId>,
+    ready: ReadyQueues,
     inputs: VecDeque<Input>,
     events: Vec<Event>,
     accepting: Vec<accept::Backlog>,
@@ -168,8 +168,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             tls,
             slots: Vec::new(),
             pool: Pool::new(sizes),
-            ready: VecDeque::new(),
-            busy: VecDeque::new(),
+            ready: ReadyQueues::default(),
             inputs: VecDeque::new(),
             events: Vec::new(),
             accepting: accept::Backlog::all(listeners),
@@ -307,8 +306,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         let used = self.slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         self.slots.truncate(used);
         self.slots.shrink_to_fit();
-        self.ready.shrink_to_fit();
-        self.busy.shrink_to_fit();
+        self.ready.shrink();
         self.inputs.shrink_to_fit();
         self.waiters.shrink();
         self.pool.shrink();
@@ -357,8 +355,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.wake_paced();
         self.accept_all();
         self.handle_resolved();
-        for _ in 0..self.ready.len() {
-            let Some(on) = self.ready.pop_front() else { break };
+        for _ in 0..self.ready.of_turn(Work::Light) {
+            let Some(on) = self.ready.pop(Work::Light) else { break };
             self.serve(on);
         }
         self.serve_busy();
@@ -424,8 +422,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Serves connections with bulk data until the limit of bytes for this turn is reached.
     fn serve_busy(&mut self) {
         let enough = self.received + self.sent + BUSY_BYTES_MAX;
-        for _ in 0..self.busy.len() {
-            let Some(on) = self.busy.pop_front() else { break };
+        for _ in 0..self.ready.of_turn(Work::Bulk) {
+            let Some(on) = self.ready.pop(Work::Bulk) else { break };
             self.serve(on);
             if self.received + self.sent >= enough {
                 break;
@@ -477,7 +475,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     /// How long this turn may wait for readiness.
     fn timeout(&self, at_most: Option<Span>) -> Option<Span> {
-        if !self.ready.is_empty() || !self.busy.is_empty() {
+        if !self.ready.is_empty() {
             return Some(Span::ZERO);
         }
         let until = self.deadline.map(|deadline| deadline.since(self.now.mono));

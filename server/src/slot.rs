@@ -115,7 +115,7 @@ pub(crate) struct Memory {
     pub(crate) owner: Charged,
     /// Charged kept bytes outside of buffers: of the wire, the handshake and the machine.
     pub(crate) kept: usize,
-    /// Charged bytes of its queue in a pipe.
+    /// Charged bytes of its queue outside of buffers: those in a pipe, and the pair's own memory.
     pub(crate) piped: usize,
     /// Since when it has kept bytes without progress.
     pub(crate) kept_since: Option<Time>,

@@ -25,6 +25,8 @@ struct Entry {
     connections: usize,
     /// When one of its connections last lost its memory because it made no progress.
     stalled: Option<Time>,
+    /// The first round that is free for its next connection with work to do.
+    next_round: u64,
 }
 
 /// The table of accounts. An account that uses nothing and has no connections is removed.
@@ -49,7 +51,14 @@ impl Charged {
 impl Accounts {
     pub(super) fn new() -> Self {
         let mut entries = Slab::new();
-        entries.insert(Entry { account: None, used: 0, queued: 0, connections: 1, stalled: None });
+        entries.insert(Entry {
+            account: None,
+            used: 0,
+            queued: 0,
+            connections: 1,
+            stalled: None,
+            next_round: 0,
+        });
         Self { entries, places: BTreeMap::new() }
     }
 
@@ -123,6 +132,21 @@ impl Accounts {
         }
     }
 
+    /// The round in which a connection with these accounts is served next, and not before `round`. An account is served
+    /// once a round. A connection has two accounts, and the one that was served less decides: the clients of one
+    /// address delay no other address, and the clients of one hidden server delay no other hidden server, even behind
+    /// one address. Connections without an account are not delayed.
+    pub(super) fn schedule(&mut self, charged: Charged, round: u64) -> u64 {
+        let attributed = || charged.places().filter(|&place| place != UNATTRIBUTED);
+        let next = attributed().map(|place| self.entries[place as usize].next_round).min();
+        let at = next.unwrap_or(0).max(round);
+        for place in attributed() {
+            let entry = &mut self.entries[place as usize];
+            entry.next_round = entry.next_round.max(at + 1);
+        }
+        at
+    }
+
     pub(super) fn shrink(&mut self) {
         self.entries.shrink_to_fit();
     }
@@ -135,7 +159,14 @@ impl Accounts {
 
     fn entry(&mut self, account: Account) -> u32 {
         let place = *self.places.entry(account).or_insert_with(|| {
-            let entry = Entry { account: Some(account), used: 0, queued: 0, connections: 0, stalled: None };
+            let entry = Entry {
+                account: Some(account),
+                used: 0,
+                queued: 0,
+                connections: 0,
+                stalled: None,
+                next_round: 0,
+            };
             u32::try_from(self.entries.insert(entry)).unwrap_or_else(|_| unreachable!("2³² accounts"))
         });
         self.entries[place as usize].connections += 1;

@@ -185,6 +185,11 @@ impl Pool {
         self.accounts.clear_stalled(before);
     }
 
+    /// The round in which a connection with these accounts is served next, and not before `round`.
+    pub fn schedule(&mut self, charged: Charged, round: u64) -> u64 {
+        self.accounts.schedule(charged, round)
+    }
+
     /// Bytes that the queues of one account may use now: as many as are free for queues. Half of the limit is for
     /// queues, even if more is kept.
     fn share(&self) -> usize {

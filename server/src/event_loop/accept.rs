@@ -11,7 +11,7 @@ use crate::net::Net;
 use crate::slot::{Link, Reading, Slot};
 
 /// Limit of connections that one listener accepts in one turn.
-const ACCEPTS_MAX: usize = 32;
+const ACCEPTS_MAX: usize = 128;
 /// Delay before a listener is tried again after an accept error (no descriptors or no memory).
 const BACKOFF: Span = Span::from_millis(100);
 

@@ -20,6 +20,9 @@ const STALLED: Span = Span::from_secs(1);
 const STALLED_AMONG_EQUALS: Span = Span::from_secs(5);
 /// How long an account counts as stalled after one of its connections lost its memory.
 const STALL_MEMORY: Span = Span::from_secs(30);
+/// The memory of the two connections of a pair themselves, most of which is their TLS state. It is charged while the client
+/// has a queue, so that slow readers use no more than their share. Other connections are bounded by their number.
+const PAIR_MEMORY: usize = 6 * 1024;
 /// The kept memory of a typical handshake or head.
 const SMALL_KEPT: usize = HANDSHAKE_MEMORY + 4 * 1024;
 /// Interval at which waiters are checked for ones that have waited too long.
@@ -65,11 +68,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let by_machine = if slot.closing.is_none() { self.machine.kept(on) } else { 0 };
         let has_progress = by_machine == 0 || slot.pairing.peer().is_some();
         let inner = slot.tls.as_ref().map_or(0, |tls| tls.kept());
-        let kept = slot.read.wire.capacity() + inner + handshake + by_machine;
-        let piped = slot.write.pipe.as_ref().map_or(0, Pipe::len);
         let now = self.now.mono;
         let has_queue = !slot.is_drained();
         let keeps = slot.read.wire.capacity() + handshake > 0 || slot.read.parked.is_some() || !has_progress;
+        let pair = if has_queue && slot.is_client && slot.pairing.peer().is_some() { PAIR_MEMORY } else { 0 };
+        let piped = slot.write.pipe.as_ref().map_or(0, Pipe::len) + pair;
+        let kept = slot.read.wire.capacity() + inner + handshake + by_machine;
         let memory = &mut slot.memory;
         if kept != memory.kept {
             self.pool.charge_kept(memory.owner, memory.kept, kept);
@@ -153,7 +157,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             Wait::Called { .. } => true,
             Wait::No => self.waiters.is_empty() || self.waiters.may_pass(self.pool.line(memory.owner)),
         };
-        if may_take && self.pool.grants(memory.owner, 0) {
+        if may_take && self.pool.grants(memory.owner, PAIR_MEMORY) {
             return true;
         }
         let now = self.now.mono;
@@ -219,9 +223,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 };
                 if self.pool.line(owner).rank > rank {
                     self.waiters.demote();
-                } else if self.pool.grants(owner, promised) {
+                } else if self.pool.grants(owner, promised + PAIR_MEMORY) {
                     self.waiters.pop(rank);
-                    promised += self.pool.sizes().small();
+                    promised += self.pool.sizes().small() + PAIR_MEMORY;
                     (calls, in_vain) = (calls + 1, 0);
                     let at = self.now.mono;
                     if let Some(slot) = self.slot(on) {

@@ -2,6 +2,7 @@
 
 use rendezvous_core::machine::{ConnId, Machine};
 
+use super::ready::Work;
 use super::{EventLoop, SlotOf};
 use crate::buffer::BufferId;
 use crate::net::Net;
@@ -39,12 +40,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             return;
         }
         let much_to_send = || slot.write.out.is_some_and(|out| self.pool[out].filled().len() >= N::BULK_MIN);
-        let queue = if slot.read.bulk || slot.write.pipe.is_some() || much_to_send() {
-            &mut self.busy
-        } else {
-            &mut self.ready
-        };
-        queue.push_back(on);
+        let is_bulk = slot.read.bulk || slot.write.pipe.is_some() || much_to_send();
+        let work = if is_bulk { Work::Bulk } else { Work::Light };
+        let owner = slot.memory.owner;
+        self.ready.push(on, work, |round| self.pool.schedule(owner, round));
     }
 
     pub(super) fn give(&mut self, buffer: Option<BufferId>) {

@@ -1,7 +1,9 @@
 //! Slow readers, fast writers, many waiters, and exhausted memory.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
@@ -173,6 +175,42 @@ fn heads_that_never_end_cost_what_they_sent_and_stall_nobody() {
     for peer in &slow {
         assert!(peer.recv().unwrap().starts_with(CHALLENGED));
     }
+}
+
+/// Three hundred requests of one address are ready before one of another address is.
+#[test]
+fn many_requests_of_one_address_do_not_delay_that_of_another() {
+    let relay = Relay::start();
+    let to = relay.address(Kind::Clear);
+    let many: Vec<TcpStream> = (0..300).map(|_| connect_from([127, 0, 0, 2], to)).collect();
+    let other = connect_from([127, 0, 0, 3], to);
+    relay.until("all are accepted", |event_loop| event_loop.connections() == 301);
+    let head = b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n";
+    let (counted, count) = channel();
+    let mut has_sent = false;
+    relay.until("the other address is answered", move |_| {
+        if !std::mem::replace(&mut has_sent, true) {
+            many.iter().chain([&other]).for_each(|mut sock| sock.write_all(head).unwrap());
+            return false;
+        }
+        let is_answered = |sock: &&TcpStream| sock.peek(&mut [0]).is_ok();
+        if is_answered(&&other) {
+            counted.send(many.iter().filter(is_answered).count()).unwrap();
+        }
+        is_answered(&&other)
+    });
+    let before = count.recv().unwrap();
+    assert!(before < 250, "{before} of 300 are answered before it");
+    relay.until_empty();
+}
+
+/// A connection from this loopback address, which does not block.
+fn connect_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    let sock = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    sock.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+    sock.connect(&to.into()).unwrap();
+    sock.set_nonblocking(true).unwrap();
+    sock.into()
 }
 
 #[test]
