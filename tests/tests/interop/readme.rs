@@ -61,6 +61,11 @@ const BLOCKS: &[(&str, Use)] = &[
         "# The hidden server was enrolled with 'id add home --end-to-end'. The agent logs the pin of its key.",
         Use::OwnCase,
     ),
+    // The cases of `take_over`.
+    (
+        "kill -USR2 \"$(pidof -s rendezvous)\"                     # the running process starts the new one, with its own arguments",
+        Use::OwnCase,
+    ),
     ("# Where one can be reached, at 192.0.2.7:8000 …", Use::Options),
     ("# The agent can be reached, by a port of the router's that leads to it:", Use::Options),
     ("# Somewhere that both can reach. Its log says what to give as --via.", Use::Options),
