@@ -4,7 +4,6 @@ use std::fs::{File, Permissions};
 use std::io;
 pub(crate) use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::fs::{PermissionsExt as _, fchown};
-use std::path::Path;
 
 /// Flags of open(2) for a file that must not be a link, and whose opening must not block.
 pub(crate) const NO_FOLLOW: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
@@ -24,7 +23,7 @@ pub(crate) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
 /// # Errors
 /// Those of chmod(2).
 #[cfg(feature = "units")]
-pub(crate) fn set_mode_of(path: &Path, mode: u32) -> io::Result<()> {
+pub(crate) fn set_mode_of(path: &std::path::Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
