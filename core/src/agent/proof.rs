@@ -16,8 +16,9 @@ use crate::token::Challenge;
 const FRESH: Span = Span::from_secs(50);
 /// The cost of an immediate retry after a refusal, which is the long-term interval.
 const RETRY_COST: Span = Span::from_secs(10);
-/// The tolerance of such costs: three immediate retries.
-const RETRY_TOLERANCE: Span = Span::from_secs(20);
+/// The tolerance of such costs: seven immediate retries. A relay that is upgraded several times in a row refuses the
+/// challenges of the process before.
+const RETRY_TOLERANCE: Span = Span::from_secs(60);
 /// A wall clock that moved by more than this against the monotonic one was set, in seconds.
 const SET_SECS: u64 = 5;
 

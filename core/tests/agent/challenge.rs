@@ -124,6 +124,36 @@ fn a_relay_that_was_restarted_gets_a_token_over_its_new_challenge_at_once() {
     assert_eq!(harness.machine.waiting(0), 1);
 }
 
+#[test]
+fn a_relay_that_is_upgraded_ten_times_in_a_row_has_its_agent_back_within_a_second() {
+    let mut harness = agent_with(|config| config.upstreams[0].pool = 1);
+    let mut on = next(&mut harness);
+    registers(&mut harness, on);
+    receive(&mut harness, on, &answer("200 OK", "0"));
+    for process in 1..=10 {
+        // A client is served, which resets the backoff.
+        on = replaced(&mut harness, on);
+        registers(&mut harness, on);
+        receive(&mut harness, on, &answer("200 OK", &format!("{process}-old")));
+        harness.wait(Span::from_millis(3_500));
+        harness.actions();
+        let ended = harness.now.mono;
+        harness.call(|agent, now| agent.handle_end(on, End::Clean, now));
+        for status in ["401 Unauthorized", "200 OK"] {
+            let mut dialled = dials(&harness.actions());
+            while dialled.is_empty() {
+                harness.wait_for_deadline();
+                dialled = dials(&harness.actions());
+            }
+            on = dialled[0].0;
+            registers(&mut harness, on);
+            receive(&mut harness, on, &answer(status, &format!("{process}-new")));
+        }
+        let absent = harness.now.mono.since(ended);
+        assert!(absent <= Span::from_secs(1), "absent for {absent:?} at process {process}");
+    }
+}
+
 /// A rendezvous that ends cleanly, with a response.
 fn serve(harness: &mut Harness<Agent>, on: ConnId) {
     harness.receive(on, GET);
