@@ -153,7 +153,7 @@ pub enum FrameError {
     Version(u16),
     /// The kind is unknown.
     Kind(u16),
-    /// The body is longer than [`BODY_MAX`].
+    /// The body is longer than the limit.
     Length(u32),
     /// The body of this kind is malformed.
     Body(Kind),
