@@ -263,29 +263,21 @@ impl<B> Conn<B> {
         if self.received.is_empty() {
             return false;
         }
-        match finder.find(&self.received, &LIMITS) {
-            Found::Partial => false,
-            Found::Refused(refusal) => {
-                let status = refusal.status();
-                self.refuse(site, (status.code(), status.reason(), refusal.why()));
-                true
-            }
-            Found::Complete(whole) => {
-                let bytes = whole.bytes().len();
-                self.complete(bytes, site, turn)
-            }
-        }
-    }
-
-    /// Answers a request with a complete head of this many bytes. Returns false if its body is not complete.
-    fn complete(&mut self, head_bytes: usize, site: &mut impl Site<Body = B>, turn: &mut Turn<'_>) -> bool {
-        if self.sock.is_clear() {
-            self.refuse(site, (400, "Bad Request", "plain HTTP on a port for HTTPS: use https"));
-            return true;
-        }
         let received = std::mem::take(&mut self.received);
-        let head = match head::parse(&received[..head_bytes]) {
-            Ok(head) => head,
+        let found = match finder.find(&received, &LIMITS) {
+            Found::Partial => {
+                self.received = received;
+                return false;
+            }
+            Found::Complete(_) if self.sock.is_clear() => {
+                self.refuse(site, (400, "Bad Request", "plain HTTP on a port for HTTPS: use https"));
+                return true;
+            }
+            Found::Complete(whole) => whole.parse().map(|head| (head, whole.bytes().len())),
+            Found::Refused(refusal) => Err(refusal),
+        };
+        let (head, head_bytes) = match found {
+            Ok(found) => found,
             Err(refusal) => {
                 let status = refusal.status();
                 self.refuse(site, (status.code(), status.reason(), refusal.why()));
