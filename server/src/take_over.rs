@@ -19,8 +19,8 @@
 //!   Kick ──────────────────────────────────▶
 //! ```
 //!
-//! `Taken` decides: a process that has sent it serves, and the other one that has read it does not. If the old process loses
-//! patience, it shuts the connection down and reads what was sent before. So exactly one of both serves.
+//! `Taken` decides: a process that has sent it serves, and the other one that has read it does not. If the new process
+//! times out, the old one shuts the connection down and reads what was sent before. So exactly one of both serves.
 //!
 //! A process that was taken over from connects again if its successor is gone, with `Older` as its first message: it
 //! reports to the process that owns the socket then. If there is none, it writes its traffic itself.
@@ -30,7 +30,7 @@ pub use self::handed::{Handed, HandedError};
 pub use self::label::{Label, Role};
 pub use self::links::{Links, Place, Received};
 pub use self::message::{
-    DESCRIPTORS_MAX, FrameError, Kind, MOVED_MAX, Message, Moved, RECORDS_MAX, TOKENS_MAX, VERSION,
+    DESCRIPTORS_MAX, FrameError, Kind, MOVED_MAX, Message, RECORDS_MAX, TOKENS_MAX, VERSION,
 };
 pub use self::successor::{Receiver, Step};
 

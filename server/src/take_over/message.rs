@@ -10,6 +10,7 @@ use rendezvous_core::id::Id;
 use rendezvous_core::registry::UsedToken;
 
 use super::label::Label;
+use crate::usage::Amount;
 
 /// The version of the messages.
 pub const VERSION: u16 = 1;
@@ -84,19 +85,6 @@ impl Kind {
     }
 }
 
-/// What has moved for an ID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved {
-    /// The ID.
-    pub id: Id,
-    /// Bytes from clients.
-    pub from_client: u64,
-    /// Bytes from the hidden server.
-    pub from_hidden: u64,
-    /// Pairs that ended.
-    pub pairs: u64,
-}
-
 /// A message, apart from its descriptors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -140,8 +128,8 @@ pub enum Message {
         /// Its pairs.
         pairs: u64,
     },
-    /// [`Kind::Traffic`]
-    Traffic(Vec<Moved>),
+    /// [`Kind::Traffic`]: for each ID.
+    Traffic(Vec<(Id, Amount)>),
     /// [`Kind::Kick`]: the connections, as `POST /api/kick` names them.
     Kick(String),
 }
@@ -256,9 +244,9 @@ impl Message {
                 Kind::Report
             }
             Self::Traffic(moved) => {
-                for of in moved {
-                    body.extend_from_slice(&of.id.0.to_be_bytes());
-                    for number in [of.from_client, of.from_hidden, of.pairs] {
+                for (id, Amount { from_client, from_hidden, pairs }) in moved {
+                    body.extend_from_slice(&id.0.to_be_bytes());
+                    for number in [from_client, from_hidden, pairs] {
                         body.extend_from_slice(&number.to_be_bytes());
                     }
                 }
@@ -320,7 +308,7 @@ impl Message {
             Kind::Traffic => entries(body, MOVED, |mut rest| {
                 let id = Id(u128::from_be_bytes(take(&mut rest)?));
                 let mut number = || take(&mut rest).map(u64::from_be_bytes);
-                Some(Moved { id, from_client: number()?, from_hidden: number()?, pairs: number()? })
+                Some((id, Amount { from_client: number()?, from_hidden: number()?, pairs: number()? }))
             })
             .map(Self::Traffic),
             Kind::Kick => Some(Self::Kick(text()?)),
@@ -372,12 +360,7 @@ mod tests {
             Message::Older,
             Message::Report { started: 1, connections: 2, pairs: 3 },
             Message::Traffic(vec![
-                Moved {
-                    id: Id(u128::MAX),
-                    from_client: 1,
-                    from_hidden: u64::MAX,
-                    pairs: 0
-                };
+                (Id(u128::MAX), Amount { from_client: 1, from_hidden: u64::MAX, pairs: 0 });
                 MOVED_MAX
             ]),
             Message::Kick("{}".to_owned()),

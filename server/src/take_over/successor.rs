@@ -15,7 +15,7 @@ use crate::linux::descriptors::OwnedFd;
 use crate::socket_file::{self, UnixStream};
 
 /// How long the other process may take for each message. It waits for clients for some seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A take-over in progress, in the new process.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Receiver {
     /// No relay runs, or it refuses.
     pub fn connect(folder: &Path) -> Result<(Self, Handed), Failure> {
         let path = folder.join(NAME);
-        let socket = socket_file::connect(&path, PATIENCE).map_err(|error| match error.kind() {
+        let socket = socket_file::connect(&path, MESSAGE_TIMEOUT).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => failed(&format!(
                 "no relay that can hand over runs with the state folder {}: start without --take-over",
                 folder.display()

@@ -47,10 +47,7 @@ pub(super) fn listen(
     }
     for (on, transport) in settings.listen.clone() {
         let role = role(settings, transport);
-        let address = match handed_listener(handed, &role, on)? {
-            Some(listener) => net.take_listener(listener).map_err(|error| cannot_listen(on, &error))?,
-            None => listen_on(net, on, &all)?,
-        };
+        let address = take_or_listen(net, handed, &role, on, &all)?;
         labels.push(label(role, false, on));
         listening(settings, address, transport);
     }
@@ -65,22 +62,30 @@ pub(super) fn listen_http(
 ) -> Result<Vec<Label>, Failure> {
     let mut labels = Vec::new();
     for &on in &settings.listen_http {
-        let address = match handed_listener(handed, &Role::Http, on)? {
-            Some(listener) => net.take_listener(listener).map_err(|error| cannot_listen(on, &error))?,
-            None => listen_on(net, on, &settings.listen_http)?,
-        };
+        let address = take_or_listen(net, handed, &Role::Http, on, &settings.listen_http)?;
         labels.push(label(Role::Http, false, on));
         log::info!("event=listening on={address} protocol=http");
     }
     Ok(labels)
 }
 
-/// The listener that another process has handed over for this address.
-pub(super) fn handed_listener(
+/// Takes the listener that another process has handed over for this address, or opens one. `all`: the addresses of all
+/// options of this kind.
+fn take_or_listen(
+    net: &mut MioNet,
     handed: &mut Handed,
     role: &Role,
     on: SocketAddr,
-) -> Result<Option<TcpListener>, Failure> {
+    all: &[SocketAddr],
+) -> Result<SocketAddr, Failure> {
+    match handed_listener(handed, role, on)? {
+        Some(listener) => net.take_listener(listener).map_err(|error| cannot_listen(on, &error)),
+        None => listen_on(net, on, all),
+    }
+}
+
+/// The listener that another process has handed over for this address.
+fn handed_listener(handed: &mut Handed, role: &Role, on: SocketAddr) -> Result<Option<TcpListener>, Failure> {
     handed.take_listener(role, on).map_err(|error| Failure::Failed(error.to_string()))
 }
 

@@ -25,15 +25,15 @@ use crate::state::State;
 use crate::status::document::OlderProcess;
 use crate::status::kick;
 use crate::take_over::{
-    Channel, DESCRIPTORS_MAX, Label, Links, MOVED_MAX, Message, Moved, Place, RECORDS_MAX, Received, Role,
+    Channel, DESCRIPTORS_MAX, Label, Links, MOVED_MAX, Message, Place, RECORDS_MAX, Received, Role,
     TOKENS_MAX,
 };
-use crate::usage::{Amount, Usage};
+use crate::usage::Usage;
 
 /// How long the new process may take to load everything.
 const LOADING: Span = Span::from_secs(60);
 /// How long the new process may take for each later step.
-const PATIENCE: Span = Span::from_secs(10);
+const STEP_TIMEOUT: Span = Span::from_secs(10);
 /// No connection is accepted for at least this long, so that those that were accepted can send their requests.
 const QUIET_MIN: Span = Span::from_millis(50);
 /// If clients are still held after this long, connections are accepted again for [`QUIET_PAUSE`].
@@ -220,7 +220,7 @@ impl TakeOver {
         match message {
             Message::Hello { program } => self.begin(place, &program, relay, event_loop, now),
             Message::Ready if candidate => self.on_ready(event_loop, now),
-            Message::Taken if candidate => self.retire(place, relay, event_loop, now),
+            Message::Taken if candidate => self.retire(place, relay, event_loop),
             Message::Settled => self.on_settled(place, relay, event_loop),
             Message::Older => self.add_older(place),
             Message::Report { started, connections, pairs } => {
@@ -230,9 +230,8 @@ impl TakeOver {
             }
             Message::Traffic(moved) if self.older.iter().any(|older| older.place == place) => {
                 let wall = clock::wall();
-                for of in moved {
-                    let Moved { id, from_client, from_hidden, pairs } = of;
-                    relay.usage.add(id, Amount { from_client, from_hidden, pairs }, wall);
+                for (id, amount) in moved {
+                    relay.usage.add(id, amount, wall);
                 }
             }
             Message::Kick(text) if self.is_link(place) => {
@@ -289,15 +288,11 @@ impl TakeOver {
 
     /// A process wants to take over: it gets the sockets.
     fn begin(&mut self, place: Place, program: &str, relay: &Relay, event_loop: &mut RelayLoop, now: Now) {
-        let why = match self.stage {
-            _ if acme::inner(event_loop.machine()).machine().is_draining() => {
-                "the relay is shutting down or was taken over: try again"
-            }
-            Stage::Serving => "",
-            Stage::HandingOver { .. } | Stage::Retired { .. } => "another process is taking over: try again",
-        };
-        if !why.is_empty() {
-            return self.links.refuse(place, why);
+        if acme::inner(event_loop.machine()).machine().is_draining() {
+            return self.links.refuse(place, "the relay is shutting down or was taken over: try again");
+        }
+        if !matches!(self.stage, Stage::Serving) {
+            return self.links.refuse(place, "another process is taking over: try again");
         }
         let pid = self.links.pid(place);
         match self.descriptors(relay, event_loop.net()) {
@@ -374,7 +369,7 @@ impl TakeOver {
                 if passed >= QUIET_MIN && is_quiet || passed >= QUIET_MAX && is_last {
                     event_loop
                         .call(|host, now| acme::inner_mut(host).handle_take_over(EngineStep::Freeze, now));
-                    *step = Step::Finishing { until: now.mono + PATIENCE };
+                    *step = Step::Finishing { until: now.mono + STEP_TIMEOUT };
                     self.step(relay, event_loop, now);
                 } else if passed >= QUIET_MAX {
                     event_loop.pause_accepting(false);
@@ -395,7 +390,7 @@ impl TakeOver {
                         *step = Step::Sending {
                             token: Some(0),
                             records: pieces(&text),
-                            until: now.mono + PATIENCE,
+                            until: now.mono + STEP_TIMEOUT,
                         };
                         self.step(relay, event_loop, now);
                     }
@@ -417,7 +412,7 @@ impl TakeOver {
                         self.links.send(to, &Message::Records(lines), Vec::new());
                     } else {
                         self.links.send(to, &Message::Commit, Vec::new());
-                        *step = Step::Committed { until: now.mono + PATIENCE };
+                        *step = Step::Committed { until: now.mono + STEP_TIMEOUT };
                         return;
                     }
                 }
@@ -427,7 +422,7 @@ impl TakeOver {
             }
             Step::Committed { until } if *until <= now.mono => {
                 if self.links.close_unless_received(event_loop.net(), to, &Message::Taken) {
-                    self.retire(to, relay, event_loop, now);
+                    self.retire(to, relay, event_loop);
                 } else {
                     self.cancel("the new process did not take over in time", relay, event_loop);
                 }
@@ -451,7 +446,7 @@ impl TakeOver {
     }
 
     /// The other process serves from now on.
-    fn retire(&mut self, place: Place, relay: &mut Relay, event_loop: &mut RelayLoop, now: Now) {
+    fn retire(&mut self, place: Place, relay: &mut Relay, event_loop: &mut RelayLoop) {
         let Stage::HandingOver { step: Step::Committed { .. }, .. } = self.stage else {
             self.links.refuse(place, "an unexpected message");
             return self.cancel("an unexpected message", relay, event_loop);
@@ -472,7 +467,7 @@ impl TakeOver {
         for older in std::mem::take(&mut self.older) {
             self.links.close(event_loop.net(), older.place);
         }
-        self.report(relay, event_loop, now);
+        self.report(relay, event_loop);
     }
 
     /// The other process has the sockets that commands connect to.
@@ -497,17 +492,22 @@ impl TakeOver {
 
     /// Once a second, if another process has taken over: tells it the state of this one.
     pub(super) fn tick(&mut self, relay: &mut Relay, event_loop: &mut RelayLoop) {
-        if let Stage::Retired { link: link @ None, .. } = &mut self.stage {
-            let now = event_loop.now().mono;
-            if let Ok(place) = self.links.connect(event_loop.net(), &self.path, now) {
-                *link = Some(place);
-                self.links.send(place, &Message::Older, Vec::new());
-            }
-        }
-        self.report(relay, event_loop, event_loop.now());
+        self.reconnect(event_loop);
+        self.report(relay, event_loop);
     }
 
-    fn report(&mut self, relay: &mut Relay, event_loop: &RelayLoop, now: Now) {
+    /// If another process has taken over and is gone, connects to the one that has taken over from that one, if there is
+    /// one.
+    fn reconnect(&mut self, event_loop: &mut RelayLoop) {
+        let Stage::Retired { link: link @ None, .. } = &mut self.stage else { return };
+        let now = event_loop.now().mono;
+        if let Ok(place) = self.links.connect(event_loop.net(), &self.path, now) {
+            *link = Some(place);
+            self.links.send(place, &Message::Older, Vec::new());
+        }
+    }
+
+    fn report(&mut self, relay: &mut Relay, event_loop: &RelayLoop) {
         let Stage::Retired { link: Some(link), .. } = self.stage else { return };
         if self.links.has_unsent(link) {
             return;
@@ -520,19 +520,13 @@ impl TakeOver {
             pairs: engine.pairs() as u64,
         };
         self.links.send(link, &report, Vec::new());
-        self.tell_traffic(link, relay, now);
+        self.tell_traffic(link, relay);
     }
 
-    fn tell_traffic(&mut self, link: Place, relay: &mut Relay, _: Now) {
+    fn tell_traffic(&mut self, link: Place, relay: &mut Relay) {
         let untold = relay.usage.take_untold();
         for part in untold.chunks(MOVED_MAX) {
-            let moved = part.iter().map(|&(id, Amount { from_client, from_hidden, pairs })| Moved {
-                id,
-                from_client,
-                from_hidden,
-                pairs,
-            });
-            self.links.send(link, &Message::Traffic(moved.collect()), Vec::new());
+            self.links.send(link, &Message::Traffic(part.to_vec()), Vec::new());
         }
     }
 
@@ -544,16 +538,11 @@ impl TakeOver {
         state: &State,
         timeout: Duration,
     ) {
+        self.reconnect(event_loop);
         let Stage::Retired { link, .. } = self.stage else { return };
-        let now = event_loop.now();
-        let link = link.or_else(|| {
-            let place = self.links.connect(event_loop.net(), &self.path, now.mono).ok()?;
-            self.links.send(place, &Message::Older, Vec::new());
-            Some(place)
-        });
         match link {
             Some(link) => {
-                self.tell_traffic(link, relay, now);
+                self.tell_traffic(link, relay);
                 self.links.finish(link, timeout);
             }
             None => {
