@@ -435,7 +435,7 @@ impl Registry {
     pub(crate) fn remember(&mut self, used: &UsedToken, tokens_max: u32, now: Now) {
         let Some(entry) = self.entries.get_mut(&used.id).filter(|_| used.until > now.wall) else { return };
         let policy = Policy { one_time_strict: false, tokens_max };
-        // If it is there already, or if there is no room, nothing is to be done.
+        // This fails if the token is known or the cache is full. Neither is an error of the other process.
         let _ = entry.spend(used.token, used.until, &mut self.replay_cache, policy, now);
     }
 
