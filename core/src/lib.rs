@@ -116,7 +116,7 @@
 //! | `acme` | certificates: an ACME client (feature `acme`) |
 //! | [`dtcp`], [`offer`] | direct connections, and the offers that negotiate them |
 //! | `bytestream` | the stream proxy, and both ends of its streams (feature `xmpp`) |
-//! | `xmpp` | stanzas, and a component of an XMPP server (feature `xmpp`) |
+//! | `xmpp`, `component_host` | stanzas; a machine behind a component of an XMPP server (feature `xmpp`) |
 //! | [`http`] | HTTP/1.1 heads, request targets, credentials, responses |
 //! | [`token`], [`id`] | how a hidden server authenticates, and its ID |
 //! | [`client_hello`] | the server name in a ClientHello |
@@ -145,6 +145,8 @@ pub mod backoff;
 #[cfg(feature = "xmpp")]
 pub mod bytestream;
 pub mod client_hello;
+#[cfg(feature = "xmpp")]
+pub mod component_host;
 pub mod conn;
 pub mod connector;
 mod conns;

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!                 bytes                       IQs
-//!   XMPP server ◀────────▶ component ◀─ hosted ────▶ a machine that handles IQs ◀──▶ its own sockets
+//!   XMPP server ◀────────▶ component ◀─ component_host ─▶ a machine that handles IQs ◀──▶ its own sockets
 //! ```
 //!
 //! | module | contents |
@@ -17,13 +17,11 @@
 //! | [`iq`] | IQs, the only kind of stanza that is used |
 //! | [`condition`] | conditions of stanza errors and stream errors |
 //! | [`component`] | the client's side of XEP-0114 |
-//! | [`component_host`] | a machine behind such a component: what a command runs |
 //!
 //! There is no TLS on such a stream, and only the secret protects it. The server belongs on the same machine, or in
 //! the same trusted network.
 
 pub mod component;
-pub mod component_host;
 pub mod condition;
 pub mod element;
 pub mod iq;

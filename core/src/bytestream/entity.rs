@@ -105,7 +105,7 @@ impl Config {
 ///
 /// In addition to [`Machine`](crate::machine::Machine) it has [`Entity::handle_stanza`] and [`Entity::handle_begin`].
 /// After these, after any other `handle_*`, and after the outputs, the driver calls [`Entity::poll_stanza`] and
-/// [`Entity::poll_event`] until they return `None`. As an [`IqHandler`](crate::xmpp::component_host::IqHandler) it
+/// [`Entity::poll_event`] until they return `None`. As an [`IqHandler`](crate::component_host::IqHandler) it
 /// gets its stanzas as IQs.
 #[derive(Debug)]
 pub struct Entity {

@@ -97,7 +97,7 @@ impl Config {
 /// In addition to [`Machine`](crate::machine::Machine) it has [`Proxy::handle_stanza`]. After that, after any other
 /// `handle_*`, and after the outputs, the driver calls [`Proxy::poll_stanza`] and [`Proxy::poll_event`] until they
 /// return `None`: a 'clear to send' is sent when the pair is made. As an
-/// [`IqHandler`](crate::xmpp::component_host::IqHandler) it gets its stanzas as IQs.
+/// [`IqHandler`](crate::component_host::IqHandler) it gets its stanzas as IQs.
 #[derive(Debug)]
 pub struct Proxy {
     config: Config,

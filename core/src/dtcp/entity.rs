@@ -71,7 +71,7 @@ pub enum Role {
 }
 
 /// The state machine. In addition to [`Machine`](crate::machine::Machine) and
-/// [`IqHandler`](crate::xmpp::component_host::IqHandler) it has [`Entity::poll_event`].
+/// [`IqHandler`](crate::component_host::IqHandler) it has [`Entity::poll_event`].
 #[derive(Debug)]
 pub struct Entity {
     config: Config,

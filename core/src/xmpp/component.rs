@@ -9,7 +9,7 @@
 //! A stanza that exceeds the limits ([`Part::Excess`]) is skipped. If its first tag shows an IQ that needs an answer,
 //! it gets a 406.
 //!
-//! The timeouts are those of [`component_host`](super::component_host).
+//! The timeouts are those of [`component_host`](crate::component_host).
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -21,7 +21,7 @@ use super::condition::{Condition, StreamCondition};
 use super::element::Element;
 use super::iq::{COMPONENT, Iq};
 use super::stream::{self, DEPTH_MAX, Part, STANZA_BYTES_MAX, STREAM, Stream};
-use crate::machine::{DialFailure, End};
+use crate::conn::{DialFailure, End};
 use crate::opaque::Opaque;
 
 /// The secret that component and server share. It is zeroed on drop, and hidden from `Debug`.

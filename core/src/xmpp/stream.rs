@@ -290,7 +290,7 @@ pub(super) fn header(namespace: &str, to: &str) -> Vec<u8> {
 }
 
 /// The end of a stream.
-pub(super) const FOOTER: &[u8] = b"</stream:stream>";
+pub(crate) const FOOTER: &[u8] = b"</stream:stream>";
 
 /// A stream error, and the end of the stream.
 #[must_use]

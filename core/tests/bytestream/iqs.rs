@@ -1,7 +1,7 @@
 //! Proxy and entity behind a component: stanzas as IQs, and other IQs.
 
 use rendezvous_core::bytestream::xmpp::{NAMESPACE, read, write};
-use rendezvous_core::xmpp::component_host::IqHandler;
+use rendezvous_core::component_host::IqHandler;
 use rendezvous_core::xmpp::condition::{self, StanzaError};
 use rendezvous_core::xmpp::element::Element;
 use rendezvous_core::xmpp::iq::{Iq, Kind};

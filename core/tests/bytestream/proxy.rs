@@ -3,10 +3,10 @@
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::bytestream::proxy::ProxyEvent;
 use rendezvous_core::bytestream::stanza::{Condition, Connection, Query};
+use rendezvous_core::component_host::IqHandler;
 use rendezvous_core::machine::{Close, End, Machine, Output};
 use rendezvous_core::pair::{EndReason, Side};
 use rendezvous_core::time::Span;
-use rendezvous_core::xmpp::component_host::IqHandler;
 
 use crate::harness::{Done, asked};
 use crate::{INITIATOR, TARGET, THIRD, at, claim, clear, error, jid, proxy, proxy_with, sid, stanza};

@@ -5,9 +5,9 @@ use rendezvous_core::bytestream::entity::{Entity, StreamEvent};
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::bytestream::role::Failure;
 use rendezvous_core::bytestream::stanza::{Condition, Connection, Query, Stanza};
+use rendezvous_core::component_host::IqHandler;
 use rendezvous_core::machine::{Close, ConnId, End, Machine, Output};
 use rendezvous_core::time::Span;
-use rendezvous_core::xmpp::component_host::IqHandler;
 
 use crate::ends::{ME, PEER, PROXY, SERVICE, config, connection, entity, entity_with, just_under};
 use crate::harness::{Harness, asked, dials};

@@ -1,13 +1,13 @@
 //! The entity: its stanzas, and when its local connection is paired with the direct one.
 
 use rendezvous_core::bytestream::name::Allow;
+use rendezvous_core::component_host::IqHandler;
 use rendezvous_core::dtcp::entity::{Config, DtcpEvent, Entity, Outcome, Refused, Role, SESSIONS_MAX};
 use rendezvous_core::dtcp::negotiation::{self, Failure};
 use rendezvous_core::dtcp::xmpp::{self as dtcp, Message};
 use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Output};
 use rendezvous_core::pair::{self, EndReason};
 use rendezvous_core::time::Span;
-use rendezvous_core::xmpp::component_host::IqHandler;
 use rendezvous_core::xmpp::condition::{Condition, StanzaError};
 use rendezvous_core::xmpp::iq::{Iq, Kind};
 use rendezvous_core::xmpp::jid::{IqId, Jid};

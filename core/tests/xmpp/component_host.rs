@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use rendezvous_core::account::Owners;
+use rendezvous_core::component_host::{ComponentHost, Config, HostEvent, IqHandler, QUEUE_BYTES_MAX};
 use rendezvous_core::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
 };
 use rendezvous_core::relay_client::{Host, HostPort};
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::xmpp::component::{Loss, Secret};
-use rendezvous_core::xmpp::component_host::{ComponentHost, Config, HostEvent, IqHandler, QUEUE_BYTES_MAX};
 use rendezvous_core::xmpp::iq::Iq;
 
 use super::{HEADER, iq, jid, written};

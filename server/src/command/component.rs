@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use log::Level;
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::bytestream::xmpp as bytestream;
+use rendezvous_core::component_host::{Config, HostEvent};
 use rendezvous_core::machine::End;
 use rendezvous_core::xmpp::component::{Loss, Secret};
-use rendezvous_core::xmpp::component_host::{Config, HostEvent};
 use rendezvous_core::xmpp::condition::StreamCondition;
 use rendezvous_core::xmpp::jid::Jid;
 

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use log::Level;
 use rendezvous_core::acl::Policy;
 use rendezvous_core::bytestream::name::Allow;
+use rendezvous_core::component_host::{self, ComponentHost};
 use rendezvous_core::dtcp::HOSTS_MAX;
 use rendezvous_core::dtcp::entity::{Config, DtcpEvent, Entity, Outcome, Refused, Role};
 use rendezvous_core::dtcp::handshake::Tls;
@@ -15,7 +16,6 @@ use rendezvous_core::pair::{self, Side};
 use rendezvous_core::relay_client::HostPort;
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::xmpp::component::Loss;
-use rendezvous_core::xmpp::component_host::{self, ComponentHost};
 use rendezvous_core::xmpp::condition::StreamCondition;
 use rendezvous_core::xmpp::jid::Jid;
 

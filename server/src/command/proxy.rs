@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use log::Level;
 use rendezvous_core::bytestream::proxy::{Config, Proxy};
+use rendezvous_core::component_host::ComponentHost;
 use rendezvous_core::event::Event;
 use rendezvous_core::time::{Now, Span};
-use rendezvous_core::xmpp::component_host::ComponentHost;
 use rendezvous_core::xmpp::jid::Jid;
 
 use super::component::{self, COMPONENT, NAMESPACE, SECRET_FILE, XMPP, allow, namespace, required};

@@ -8,12 +8,12 @@ use rendezvous_core::bytestream::initiator::CONNECTIONS_MAX;
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::bytestream::role::Failure as NoStream;
 use rendezvous_core::bytestream::stanza::Connection;
+use rendezvous_core::component_host::{self, ComponentHost};
 use rendezvous_core::event::Event;
 use rendezvous_core::machine::Listener;
 use rendezvous_core::pair::{EndReason, Side};
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::xmpp::component::Loss;
-use rendezvous_core::xmpp::component_host::{self, ComponentHost};
 use rendezvous_core::xmpp::condition::StreamCondition;
 use rendezvous_core::xmpp::jid::Jid;
 

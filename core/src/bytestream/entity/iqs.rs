@@ -2,7 +2,7 @@
 
 use super::{Close, Entity, Failure, Iq, Now, Vec};
 use crate::bytestream::xmpp::{receive, write};
-use crate::xmpp::component_host::IqHandler;
+use crate::component_host::IqHandler;
 
 impl IqHandler for Entity {
     fn handle_iq(&mut self, iq: Iq, now: Now) {

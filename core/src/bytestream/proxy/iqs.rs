@@ -2,7 +2,7 @@
 
 use super::{Close, Condition, Iq, Now, Proxy, State};
 use crate::bytestream::xmpp::{receive, write};
-use crate::xmpp::component_host::IqHandler;
+use crate::component_host::IqHandler;
 
 impl IqHandler for Proxy {
     fn handle_iq(&mut self, iq: Iq, now: Now) {

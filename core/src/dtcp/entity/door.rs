@@ -5,9 +5,9 @@ use core::net::SocketAddr;
 
 use super::{Entity, Outcome, State};
 use crate::account::Owners;
+use crate::component_host::IqHandler;
 use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::time::{Now, Span};
-use crate::xmpp::component_host::IqHandler;
 use crate::xmpp::iq::Iq;
 
 impl Entity {

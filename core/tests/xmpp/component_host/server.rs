@@ -1,10 +1,10 @@
 //! The connection to the server: established, kept, lost, ended.
 
+use rendezvous_core::component_host::HostEvent;
 use rendezvous_core::machine::{Close, DialFailure, End, Machine as _, Output};
 use rendezvous_core::relay_client::Host;
 use rendezvous_core::time::Span;
 use rendezvous_core::xmpp::component::Loss;
-use rendezvous_core::xmpp::component_host::HostEvent;
 use rendezvous_core::xmpp::condition::StreamCondition;
 
 use super::{Asked, Call, Stage, again, close, question, server, to};

@@ -19,11 +19,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::component::{Action, Component, Loss, Secret};
-use super::condition::StreamCondition;
-use super::iq::Iq;
-use super::jid::Jid;
-use super::stream::FOOTER;
 use crate::backoff::{Backoff, ErrorClass, Retry};
 use crate::conns::Conns;
 use crate::endpoint::HostPort;
@@ -32,8 +27,13 @@ use crate::machine::{Close, ConnId, DialFailure, End, Machine, Output};
 use crate::opaque::Opaque;
 use crate::pair;
 use crate::time::{Now, Span, Time};
+use crate::xmpp::component::{Action, Component, Loss, Secret};
+use crate::xmpp::condition::StreamCondition;
+use crate::xmpp::iq::Iq;
+use crate::xmpp::jid::Jid;
+use crate::xmpp::stream::FOOTER;
 
-mod door;
+mod machine;
 mod server;
 mod service;
 
@@ -117,7 +117,7 @@ pub enum HostEvent {
         /// Their number since the start.
         total: u64,
     },
-    /// A stanza from the server was skipped ([`Part::Excess`](super::stream::Part::Excess)). Reported for the first
+    /// A stanza from the server was skipped ([`Part::Excess`](crate::xmpp::stream::Part::Excess)). Reported for the first
     /// one, and then whenever their number has doubled, since anybody can send them.
     Excess {
         /// Their number since the start.
