@@ -350,7 +350,7 @@ impl Entity {
             // No claim can match, but the changes must be consumed.
             while let Some((_, claim)) = self.matching.next_match() {
                 debug_assert!(false, "a socket that is gone fits");
-                self.refuse(claim.from, claim.iq, Condition::NotFound404);
+                self.refuse(claim.from, claim.iq, Condition::ItemNotFound);
             }
         }
         self.check_invariants();

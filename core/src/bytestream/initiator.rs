@@ -170,7 +170,7 @@ impl Initiator {
     #[must_use]
     pub fn on_error(&mut self, condition: Condition, now: Time) -> Vec<Act> {
         match self.state {
-            State::Offered { .. } if self.reversible && condition.may_precede_an_offer() => {
+            State::Offered { .. } if self.reversible && may_precede_an_offer(condition) => {
                 self.state = State::Reversing(condition);
                 self.due = now + self.timeouts.reversal;
                 Vec::new()
@@ -267,4 +267,17 @@ impl Initiator {
 
 fn offers(offered: &[Connection], jid: &Jid) -> bool {
     offered.iter().any(|connection| connection.jid == *jid)
+}
+
+/// Whether a peer that makes an offer itself next (A1.3, A2.2) may have refused ours so. The condition is one that
+/// [`xmpp::read`](super::xmpp::read) gives.
+const fn may_precede_an_offer(condition: Condition) -> bool {
+    matches!(
+        condition,
+        Condition::ItemNotFound
+            | Condition::NotAcceptable
+            | Condition::Conflict
+            | Condition::ResourceConstraint
+            | Condition::Undefined
+    )
 }

@@ -174,13 +174,13 @@ impl Proxy {
                     *self.claims.entry(peer.bare().into()).or_insert(0) += 1;
                     let claim = Claim { from: peer, iq: id, sid, endpoint };
                     if let Some(displaced) = self.matching.claim(claim, now.mono) {
-                        self.fail(displaced, Condition::Resource500, now);
+                        self.fail(displaced, Condition::ResourceConstraint, now);
                     }
                 }
                 Err(condition) => self.refuse(peer, id, condition),
             },
             // A proxy accepts no offers.
-            Query::Offer { .. } => self.refuse(peer, id, Condition::BadRequest400),
+            Query::Offer { .. } => self.refuse(peer, id, Condition::BadRequest),
             Query::Result { .. } | Query::Error(_) => {}
         }
         self.process_matches(now);
@@ -228,20 +228,20 @@ impl Proxy {
         endpoint: Option<SocketAddr>,
         now: Now,
     ) -> Result<(StreamId, SocketAddr), Condition> {
-        let (Some(sid), Some(endpoint)) = (sid, endpoint) else { return Err(Condition::BadRequest400) };
+        let (Some(sid), Some(endpoint)) = (sid, endpoint) else { return Err(Condition::BadRequest) };
         if !self.config.allow.contains(from) {
-            return Err(Condition::Forbidden403);
+            return Err(Condition::Forbidden);
         }
         if self.draining {
-            return Err(Condition::Unavailable503);
+            return Err(Condition::ServiceUnavailable);
         }
         let open = self.claims.get(from.bare()).copied().unwrap_or(0);
         if open >= self.config.claims_per_jid_max || self.failures.are_exhausted(from, now.mono) {
-            return Err(Condition::Resource500);
+            return Err(Condition::ResourceConstraint);
         }
         if self.streams.claimant(&sid, from) == Claimant::Refused {
             self.failures.fail(from, now.mono);
-            return Err(Condition::Conflict409);
+            return Err(Condition::Conflict);
         }
         Ok((sid, endpoint))
     }
@@ -251,11 +251,11 @@ impl Proxy {
         while let Some((on, claim)) = self.matching.next_match() {
             match self.streams.claimant(&claim.sid, &claim.from) {
                 Claimant::First if self.streams.claimed() >= self.config.claimed_max as usize => {
-                    self.answer(claim, Condition::Resource500);
+                    self.answer(claim, Condition::ResourceConstraint);
                 }
                 Claimant::First => self.hold(on, claim, now),
                 Claimant::Second(first) => self.join(first, on, claim, now),
-                Claimant::Refused => self.fail(claim, Condition::Conflict409, now),
+                Claimant::Refused => self.fail(claim, Condition::Conflict, now),
             }
         }
         self.check_invariants();

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::name::{IqId, Jid, StreamId};
+pub use crate::xmpp::condition::Condition;
 
 /// An IQ with its `<query/>`, to or from a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,8 @@ pub enum Query {
         /// The connection that the target uses.
         connection: Option<Jid>,
     },
-    /// `error`.
+    /// `error`. One of a peer or a server on the way is read as the most general condition of its kind
+    /// ([`xmpp::read`](super::xmpp::read)). The mail has no codes (docs/stream-proxy.md §5.11).
     Error(Condition),
 }
 
@@ -53,67 +55,6 @@ pub struct Connection {
     pub jid: Jid,
     /// The literal address (docs/stream-proxy.md §5.13).
     pub to: SocketAddr,
-}
-
-/// Why a request is refused, with the numbers of XEP-0086 and the names of RFC 6120 §8.3.3. The mail has no codes
-/// (docs/stream-proxy.md §5.11).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// bad-request: a part is missing.
-    BadRequest400,
-    /// forbidden: by policy.
-    Forbidden403,
-    /// item-not-found: no such socket, no such stream, nothing that could be reached.
-    NotFound404,
-    /// not-acceptable: no stream is wanted.
-    NotAcceptable406,
-    /// conflict: the stream id is in use.
-    Conflict409,
-    /// resource-constraint: too many at a time, or too many failures.
-    Resource500,
-    /// service-unavailable: shutting down.
-    Unavailable503,
-    /// remote-server-timeout: the other side did not come.
-    Timeout504,
-    /// remote-server-not-found: there is no such domain, or its server cannot be reached.
-    NoServer404,
-    /// Any other, from a peer or an intermediate server.
-    Other,
-}
-
-impl Condition {
-    /// Whether a peer that makes an offer itself next (A1.3, A2.2) may have sent it.
-    #[must_use]
-    pub const fn may_precede_an_offer(self) -> bool {
-        match self {
-            Self::NotFound404
-            | Self::NotAcceptable406
-            | Self::Conflict409
-            | Self::Resource500
-            | Self::Other => true,
-            Self::BadRequest400
-            | Self::Forbidden403
-            | Self::Unavailable503
-            | Self::Timeout504
-            | Self::NoServer404 => false,
-        }
-    }
-
-    /// Its number in XEP-0086; `None` for [`Condition::Other`].
-    #[must_use]
-    pub const fn code(self) -> Option<u16> {
-        Some(match self {
-            Self::BadRequest400 => 400,
-            Self::Forbidden403 => 403,
-            Self::NotFound404 | Self::NoServer404 => 404,
-            Self::NotAcceptable406 => 406,
-            Self::Conflict409 => 409,
-            Self::Resource500 => 500,
-            Self::Unavailable503 => 503,
-            Self::Timeout504 => 504,
-            Self::Other => return None,
-        })
-    }
 }
 
 impl Query {

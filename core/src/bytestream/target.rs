@@ -176,7 +176,7 @@ impl Target {
     /// A1.2, A2.1: none of the addresses could be reached.
     fn give_up(&mut self) -> Vec<Act> {
         self.state = State::Ended;
-        let refusal = self.answer(Query::Error(Condition::NotFound404));
+        let refusal = self.answer(Query::Error(Condition::ItemNotFound));
         vec![refusal, if self.reversible { Act::Reverse } else { Act::Fail(Failure::Unreachable) }]
     }
 

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use super::initiator::CONNECTIONS_MAX;
 use super::name::StreamId;
 use super::stanza::{Condition, Connection, Query, Stanza};
-use crate::xmpp::condition::{self, StanzaError};
+use crate::xmpp::condition::StanzaError;
 use crate::xmpp::element::Element;
 use crate::xmpp::iq::{Iq, Kind};
 use crate::xmpp::jid::{IqId, Jid};
@@ -29,7 +29,7 @@ pub fn read(iq: &Iq, namespace: &str) -> Option<Stanza> {
         Kind::Get => return None,
         Kind::Set => set(query?),
         Kind::Result => result(query),
-        Kind::Error(error) => Query::Error(of_xmpp(error.condition)),
+        Kind::Error(error) => Query::Error(general(error.condition)),
     };
     let id = iq.id.clone().or_else(|| IqId::new(""))?;
     Some(Stanza { peer: iq.from.clone(), id, query })
@@ -66,7 +66,7 @@ pub fn write(stanza: &Stanza, from: &Jid, namespace: &str) -> Iq {
                 connection.iter().map(|jid| Element::new(namespace, "connection").with("jid", jid.to_text()));
             (Kind::Result, Some(connection.fold(query, Element::with_child)))
         }
-        Query::Error(condition) => (Kind::Error(to_xmpp(*condition)), None),
+        Query::Error(condition) => (Kind::Error(StanzaError::new(*condition, "")), None),
     };
     Iq { from: from.clone(), to: stanza.peer.clone(), id: Some(stanza.id.clone()), kind, payload }
 }
@@ -118,46 +118,29 @@ fn place(element: Element, at: SocketAddr) -> Element {
     element.with("ip", &format!("{}", at.ip())).with("port", &format!("{}", at.port()))
 }
 
-fn of_xmpp(condition: condition::Condition) -> Condition {
+/// The condition of its kind by which a stream's ends and proxies decide.
+const fn general(condition: Condition) -> Condition {
     match condition {
-        condition::Condition::BadRequest
-        | condition::Condition::JidMalformed
-        | condition::Condition::UnexpectedRequest => Condition::BadRequest400,
-        condition::Condition::Forbidden
-        | condition::Condition::NotAuthorized
-        | condition::Condition::NotAllowed
-        | condition::Condition::RegistrationRequired
-        | condition::Condition::SubscriptionRequired => Condition::Forbidden403,
-        condition::Condition::ItemNotFound => Condition::NotFound404,
-        condition::Condition::NotAcceptable => Condition::NotAcceptable406,
-        condition::Condition::Conflict => Condition::Conflict409,
-        condition::Condition::ResourceConstraint | condition::Condition::InternalServerError => {
-            Condition::Resource500
+        Condition::BadRequest | Condition::JidMalformed | Condition::UnexpectedRequest => {
+            Condition::BadRequest
         }
-        condition::Condition::ServiceUnavailable
-        | condition::Condition::RecipientUnavailable
-        | condition::Condition::Gone
-        | condition::Condition::Redirect => Condition::Unavailable503,
-        condition::Condition::RemoteServerTimeout => Condition::Timeout504,
-        condition::Condition::RemoteServerNotFound => Condition::NoServer404,
-        condition::Condition::FeatureNotImplemented
-        | condition::Condition::PolicyViolation
-        | condition::Condition::Undefined => Condition::Other,
+        Condition::Forbidden
+        | Condition::NotAuthorized
+        | Condition::NotAllowed
+        | Condition::RegistrationRequired
+        | Condition::SubscriptionRequired => Condition::Forbidden,
+        Condition::ResourceConstraint | Condition::InternalServerError => Condition::ResourceConstraint,
+        Condition::ServiceUnavailable
+        | Condition::RecipientUnavailable
+        | Condition::Gone
+        | Condition::Redirect => Condition::ServiceUnavailable,
+        Condition::FeatureNotImplemented | Condition::PolicyViolation | Condition::Undefined => {
+            Condition::Undefined
+        }
+        Condition::ItemNotFound
+        | Condition::NotAcceptable
+        | Condition::Conflict
+        | Condition::RemoteServerTimeout
+        | Condition::RemoteServerNotFound => condition,
     }
-}
-
-fn to_xmpp(condition: Condition) -> StanzaError {
-    let condition = match condition {
-        Condition::BadRequest400 => condition::Condition::BadRequest,
-        Condition::Forbidden403 => condition::Condition::Forbidden,
-        Condition::NotFound404 => condition::Condition::ItemNotFound,
-        Condition::NotAcceptable406 => condition::Condition::NotAcceptable,
-        Condition::Conflict409 => condition::Condition::Conflict,
-        Condition::Resource500 => condition::Condition::ResourceConstraint,
-        Condition::Unavailable503 => condition::Condition::ServiceUnavailable,
-        Condition::Timeout504 => condition::Condition::RemoteServerTimeout,
-        Condition::NoServer404 => condition::Condition::RemoteServerNotFound,
-        Condition::Other => condition::Condition::Undefined,
-    };
-    StanzaError::new(condition, "")
 }

@@ -17,7 +17,7 @@ impl Harness<Entity> {
             Query::Offer { sid: Some(crate::sid("s")), connections: vec![], malformed: 0 },
         ));
         let [refusal, offer] = &self.stanzas()[..] else { panic!("no role reversal") };
-        assert_eq!(*refusal, error(who, "pf2", Condition::NotFound404));
+        assert_eq!(*refusal, error(who, "pf2", Condition::ItemNotFound));
         assert!(matches!(offer.query, Query::Offer { .. }));
     }
 
@@ -43,7 +43,7 @@ fn another_peers_socket_is_not_to_be_guessed() {
     let mut refused = 0;
     for port in 40_000..=50_123 {
         for answer in harness.claims_of(THIRD, "guess", port) {
-            assert_eq!(answer, error(THIRD, "guess", Condition::Resource500));
+            assert_eq!(answer, error(THIRD, "guess", Condition::ResourceConstraint));
             refused += 1;
         }
     }
@@ -59,9 +59,12 @@ fn five_failed_claims_a_minute_and_then_500() {
         assert_eq!(harness.claims_of(THIRD, "guess", port), []);
     }
     harness.wait(Span::from_secs(2));
-    assert_eq!(harness.stanzas(), vec![error(THIRD, "guess", Condition::NotFound404); 5]);
+    assert_eq!(harness.stanzas(), vec![error(THIRD, "guess", Condition::ItemNotFound); 5]);
     harness.accept("10.0.0.2:1001");
-    assert_eq!(harness.claims_of(THIRD, "guess", 1001), [error(THIRD, "guess", Condition::Resource500)]);
+    assert_eq!(
+        harness.claims_of(THIRD, "guess", 1001),
+        [error(THIRD, "guess", Condition::ResourceConstraint)]
+    );
     harness.is_claimed(&offer, "10.0.0.1:1001");
     assert_eq!(harness.stanzas(), [clear(PEER, "pf4")], "nobody else's matter");
     harness.accept("10.0.0.3:1002");
@@ -78,12 +81,12 @@ fn claims_on_no_stream_are_failures_too() {
     let mut harness = entity();
     harness.begin();
     for _ in 0..5 {
-        assert_eq!(harness.claims_of(THIRD, "x", 1001), [error(THIRD, "x", Condition::NotFound404)]);
+        assert_eq!(harness.claims_of(THIRD, "x", 1001), [error(THIRD, "x", Condition::ItemNotFound)]);
     }
-    assert_eq!(harness.claims_of(THIRD, "x", 1001), [error(THIRD, "x", Condition::Resource500)]);
+    assert_eq!(harness.claims_of(THIRD, "x", 1001), [error(THIRD, "x", Condition::ResourceConstraint)]);
     assert_eq!(
         harness.claims_of("third@example.com/other", "x", 1001),
-        [error("third@example.com/other", "x", Condition::Resource500)],
+        [error("third@example.com/other", "x", Condition::ResourceConstraint)],
         "a resource more is no JID more"
     );
 }
@@ -101,12 +104,12 @@ fn early_claims_of_one_push_out_nobody_elses() {
         let oldest = (port - 2).to_string();
         assert_eq!(
             harness.claims_of(THIRD, &port.to_string(), port),
-            [error(THIRD, &oldest, Condition::Resource500)]
+            [error(THIRD, &oldest, Condition::ResourceConstraint)]
         );
     }
     assert_eq!(
         harness.claims_of(THIRD, "8", 8),
-        [error(THIRD, "8", Condition::Resource500)],
+        [error(THIRD, "8", Condition::ResourceConstraint)],
         "five have failed"
     );
     harness.accept("10.0.0.2:1001");

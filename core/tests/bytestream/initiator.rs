@@ -33,7 +33,7 @@ fn claiming() -> (Harness<Entity>, ConnId, Stanza) {
 fn refused() -> (Harness<Entity>, Offer) {
     let mut harness = entity();
     let offer = harness.begin();
-    harness.answers(&offer, Query::Error(Condition::NotFound404));
+    harness.answers(&offer, Query::Error(Condition::ItemNotFound));
     harness.assert_waits();
     (harness, offer)
 }
@@ -120,7 +120,7 @@ fn i1_a_claim_may_come_before_its_socket_and_is_404_after_2_s() {
     harness.wait(Span(1_999_999));
     assert_eq!(harness.stanzas(), []);
     harness.wait(Span(1));
-    assert_eq!(harness.stanzas(), [error(PEER, "pf4", Condition::NotFound404)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf4", Condition::ItemNotFound)]);
     harness.assert_waits();
     harness.is_claimed(&offer, "10.0.0.1:1001");
     harness.accept("10.0.0.2:1001");
@@ -134,9 +134,9 @@ fn i1_a_claim_with_a_wrong_stream_id_or_a_wrong_jid_is_404() {
     harness.accept("10.0.0.2:1001");
     let endpoint = Some(at("10.0.0.1:1001"));
     harness.deliver(stanza(PEER, "x", Query::Claim { sid: Some(crate::sid("wrong")), endpoint }));
-    assert_eq!(harness.stanzas(), [error(PEER, "x", Condition::NotFound404)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "x", Condition::ItemNotFound)]);
     harness.deliver(stanza(THIRD, "x", Query::Claim { sid: Some(offer.sid), endpoint }));
-    assert_eq!(harness.stanzas(), [error(THIRD, "x", Condition::NotFound404)]);
+    assert_eq!(harness.stanzas(), [error(THIRD, "x", Condition::ItemNotFound)]);
     harness.assert_waits();
 }
 
@@ -148,7 +148,7 @@ fn i2_a_second_claim_is_404() {
     harness.is_claimed(&offer, "10.0.0.1:1001");
     harness.stanzas();
     harness.is_claimed(&offer, "10.0.0.1:1002");
-    assert_eq!(harness.stanzas(), [error(PEER, "pf4", Condition::NotFound404)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf4", Condition::ItemNotFound)]);
     harness.assert_waits();
 }
 
@@ -158,7 +158,7 @@ fn a_claim_without_stream_id_or_endpoint_is_400() {
     let offer = harness.begin();
     harness.deliver(stanza(PEER, "x", Query::Claim { sid: Some(offer.sid), endpoint: None }));
     harness.deliver(stanza(PEER, "y", Query::Claim { sid: None, endpoint: Some(at("10.0.0.1:1001")) }));
-    let bad = |id| error(PEER, id, Condition::BadRequest400);
+    let bad = |id| error(PEER, id, Condition::BadRequest);
     assert_eq!(harness.stanzas(), [bad("x"), bad("y")]);
 }
 
@@ -215,9 +215,13 @@ fn i4_an_answer_of_somebody_else_or_with_another_id_is_none() {
 #[test]
 fn i4_an_error_of_the_proxy_fails() {
     let (mut harness, on, claim) = claiming();
-    harness.deliver(Stanza { peer: jid(PROXY), id: claim.id, query: Query::Error(Condition::Timeout504) });
+    harness.deliver(Stanza {
+        peer: jid(PROXY),
+        id: claim.id,
+        query: Query::Error(Condition::RemoteServerTimeout),
+    });
     assert!(harness.asked(Output::Close { on, how: Close::Abort }));
-    harness.assert_failed(Failure::Disowned(Condition::Timeout504));
+    harness.assert_failed(Failure::Disowned(Condition::RemoteServerTimeout));
 }
 
 #[test]
@@ -310,7 +314,7 @@ fn i1_the_end_of_a_socket_that_nobody_claimed_is_its_end() {
     assert!(harness.asked(Output::Close { on, how: Close::Linger }));
     harness.is_claimed(&offer, "10.0.0.1:1001");
     harness.wait(Span::from_secs(2));
-    assert_eq!(harness.stanzas(), [error(PEER, "pf4", Condition::NotFound404)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf4", Condition::ItemNotFound)]);
     harness.assert_waits();
 }
 
@@ -352,7 +356,7 @@ fn i5_a1_3_a2_2_an_offer_with_the_same_stream_id_makes_a_target_of_it() {
 fn i5_roles_are_changed_once() {
     let (mut harness, offer) = refused();
     harness.is_offered(offer.sid.as_str(), vec![]);
-    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ItemNotFound)]);
     harness.assert_failed(Failure::Unreachable);
 }
 
@@ -360,7 +364,7 @@ fn i5_roles_are_changed_once() {
 fn i5_10_s_without_an_offer_fail_with_what_the_peer_said() {
     let (mut harness, _) = refused();
     assert_eq!(harness.wait_for_failure(), Span::from_secs(10));
-    harness.assert_failed(Failure::Refused(Condition::NotFound404));
+    harness.assert_failed(Failure::Refused(Condition::ItemNotFound));
 }
 
 #[test]
@@ -377,8 +381,8 @@ fn i5_an_offer_with_another_stream_id_is_another_stream() {
 fn i1_a5_1_without_reversal_an_error_is_the_end() {
     let mut harness = entity_with(|config| config.reversal = false);
     let offer = harness.begin();
-    harness.answers(&offer, Query::Error(Condition::NotAcceptable406));
-    harness.assert_failed(Failure::Refused(Condition::NotAcceptable406));
+    harness.answers(&offer, Query::Error(Condition::NotAcceptable));
+    harness.assert_failed(Failure::Refused(Condition::NotAcceptable));
 }
 
 #[test]
@@ -479,20 +483,20 @@ fn a6_8_without_an_id_is_for_the_one_claim_of_its_sender() {
 #[test]
 fn an_error_without_an_id_is_for_the_one_question_of_its_sender() {
     let (mut harness, _, _) = claiming();
-    harness.deliver(without_id(PEER, Query::Error(Condition::NotFound404)));
+    harness.deliver(without_id(PEER, Query::Error(Condition::ItemNotFound)));
     harness.assert_waits();
-    harness.deliver(without_id(PROXY, Query::Error(Condition::Timeout504)));
-    harness.assert_failed(Failure::Disowned(Condition::Timeout504));
+    harness.deliver(without_id(PROXY, Query::Error(Condition::RemoteServerTimeout)));
+    harness.assert_failed(Failure::Disowned(Condition::RemoteServerTimeout));
 }
 
 #[test]
 fn a_refusal_that_no_offer_follows_fails_at_once() {
     for why in [
-        Condition::BadRequest400,
-        Condition::Forbidden403,
-        Condition::Unavailable503,
-        Condition::Timeout504,
-        Condition::NoServer404,
+        Condition::BadRequest,
+        Condition::Forbidden,
+        Condition::ServiceUnavailable,
+        Condition::RemoteServerTimeout,
+        Condition::RemoteServerNotFound,
     ] {
         let mut harness = entity();
         let offer = harness.begin();

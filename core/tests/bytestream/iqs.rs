@@ -32,7 +32,7 @@ fn a_claim_and_its_answer_are_iqs() {
     assert_eq!(answers.len(), 1);
     assert_eq!((&answers[0].from, &answers[0].to), (&jid(PROXY), &jid(TARGET)));
     let read = read(&answers[0], NAMESPACE).expect("a stanza");
-    assert_eq!(read.query, Query::Error(Condition::NotFound404));
+    assert_eq!(read.query, Query::Error(Condition::ItemNotFound));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn an_entity_offers_and_is_refused_in_iqs() {
     assert_eq!((&offer.from, &offer.to), (&jid(ME), &jid(PEER)));
     let refusal = offer.refusal(condition::Condition::NotAcceptable, "").expect("it was a request");
     harness.call(|entity, now| entity.handle_iq(refusal, now));
-    harness.assert_failed(rendezvous_core::bytestream::role::Failure::Refused(Condition::NotAcceptable406));
+    harness.assert_failed(rendezvous_core::bytestream::role::Failure::Refused(Condition::NotAcceptable));
     harness.call(IqHandler::handle_drain);
     assert!(harness.machine.is_done());
 }

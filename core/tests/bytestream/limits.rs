@@ -60,7 +60,7 @@ fn of_early_claims_the_oldest_goes_with_500() {
     let mut harness = proxy_with(|config| config.matching.early_claims_max = 1);
     harness.claims(TARGET, "t", "10.0.0.1:1001");
     harness.claims(INITIATOR, "i", "10.0.0.1:1002");
-    assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::Resource500)]);
+    assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::ResourceConstraint)]);
     harness.accept("10.0.0.3:1002");
     assert_eq!(harness.machine.claimed(), 1);
 }
@@ -71,7 +71,7 @@ fn one_claimed_socket_too_many_is_500_and_stays_unclaimed() {
     harness.claimed();
     harness.accept("10.0.0.4:1003");
     harness.deliver(stanza(THIRD, "x", claim("other", "10.0.0.1:1003")));
-    assert_eq!(harness.sent_stanzas(), [error(THIRD, "x", Condition::Resource500)]);
+    assert_eq!(harness.sent_stanzas(), [error(THIRD, "x", Condition::ResourceConstraint)]);
     assert_eq!(harness.machine.unclaimed(), 1);
     harness.claims(INITIATOR, "i", "10.0.0.1:1003");
     assert_eq!(
@@ -87,9 +87,9 @@ fn one_jid_has_so_many_claims_at_a_time_whatever_its_resource() {
     harness.claimed();
     harness.deliver(stanza("target@example.org/2", "2", claim("2", "10.0.0.1:1002")));
     harness.deliver(stanza("target@example.org/3", "3", claim("3", "10.0.0.1:1003")));
-    assert_eq!(harness.sent_stanzas(), [error("target@example.org/3", "3", Condition::Resource500)]);
+    assert_eq!(harness.sent_stanzas(), [error("target@example.org/3", "3", Condition::ResourceConstraint)]);
     harness.wait(Span::from_secs(2));
-    assert_eq!(harness.sent_stanzas(), [error("target@example.org/2", "2", Condition::NotFound404)]);
+    assert_eq!(harness.sent_stanzas(), [error("target@example.org/2", "2", Condition::ItemNotFound)]);
     harness.deliver(stanza("target@example.org/3", "3", claim("3", "10.0.0.1:1003")));
     assert_eq!(harness.sent_stanzas(), [], "one was answered, one more may come");
 }
@@ -105,7 +105,7 @@ fn five_failed_claims_a_minute_and_then_500() {
     // Its socket may exist, but is no longer checked.
     harness.accept("10.0.0.2:1001");
     harness.claims(TARGET, "6", "10.0.0.1:1001");
-    assert_eq!(harness.sent_stanzas(), [error(TARGET, "6", Condition::Resource500)]);
+    assert_eq!(harness.sent_stanzas(), [error(TARGET, "6", Condition::ResourceConstraint)]);
     harness.claims(INITIATOR, "i", "10.0.0.1:1001");
     assert_eq!((harness.sent_stanzas(), harness.machine.claimed()), (vec![], 1), "nobody else's matter");
     harness.wait(Span::from_secs(12));
@@ -124,14 +124,14 @@ fn claims_under_way_together_that_fail_all_count() {
     for _ in 0..33 {
         harness.claims(THIRD, "c", "10.0.0.1:1001");
     }
-    assert_eq!(harness.sent_stanzas(), [error(THIRD, "c", Condition::Resource500)], "32 are let in");
+    assert_eq!(harness.sent_stanzas(), [error(THIRD, "c", Condition::ResourceConstraint)], "32 are let in");
     harness.wait(Span::from_secs(2));
-    assert_eq!(harness.sent_stanzas(), vec![error(THIRD, "c", Condition::NotFound404); 32]);
+    assert_eq!(harness.sent_stanzas(), vec![error(THIRD, "c", Condition::ItemNotFound); 32]);
     // At five a minute, 28 must be refilled before fewer than five are left.
     for _ in 0..27 {
         harness.wait(Span::from_secs(12));
         harness.claims(THIRD, "c", "10.0.0.1:1001");
-        assert_eq!(harness.sent_stanzas(), [error(THIRD, "c", Condition::Resource500)]);
+        assert_eq!(harness.sent_stanzas(), [error(THIRD, "c", Condition::ResourceConstraint)]);
     }
     harness.wait(Span::from_secs(12));
     harness.claims(THIRD, "c", "10.0.0.1:1001");
@@ -149,7 +149,7 @@ fn claims_that_are_pushed_out_have_failed() {
         let who = format!("{}@example.com/{n}", n % 40);
         harness.claims(&who, "c", &format!("10.0.0.1:{}", 1_024 + n));
         for answer in harness.sent_stanzas() {
-            assert_eq!(answer.query, Query::Error(Condition::Resource500));
+            assert_eq!(answer.query, Query::Error(Condition::ResourceConstraint));
             *(if answer.peer == jid(&who) { &mut refused } else { &mut pushed_out }) += 1;
         }
     }
@@ -164,10 +164,10 @@ fn whoever_has_most_early_claims_makes_room() {
     for id in ["1", "2", "3", "4"] {
         harness.claims(&format!("{THIRD}{id}"), id, "10.0.0.1:1002");
     }
-    let expected = ["1", "2"].map(|id| error(&format!("{THIRD}{id}"), id, Condition::Resource500));
+    let expected = ["1", "2"].map(|id| error(&format!("{THIRD}{id}"), id, Condition::ResourceConstraint));
     assert_eq!(harness.sent_stanzas(), expected, "a resource more is no JID more");
     harness.claims(INITIATOR, "i", "10.0.0.1:1003");
-    assert_eq!(harness.sent_stanzas(), [error(&format!("{THIRD}3"), "3", Condition::Resource500)]);
+    assert_eq!(harness.sent_stanzas(), [error(&format!("{THIRD}3"), "3", Condition::ResourceConstraint)]);
     harness.accept("10.0.0.2:1001");
     harness.accept("10.0.0.3:1003");
     assert_eq!(harness.sent_stanzas(), [clear(TARGET, "t"), clear(INITIATOR, "i")]);
@@ -181,8 +181,8 @@ fn guessing_stream_ids_is_a_failure_too() {
         harness.claims(THIRD, &n.to_string(), "10.0.0.1:1009");
     }
     let mut expected: Vec<_> =
-        (0..5).map(|n: u8| error(THIRD, &n.to_string(), Condition::Conflict409)).collect();
-    expected.push(error(THIRD, "5", Condition::Resource500));
+        (0..5).map(|n: u8| error(THIRD, &n.to_string(), Condition::Conflict)).collect();
+    expected.push(error(THIRD, "5", Condition::ResourceConstraint));
     assert_eq!(harness.sent_stanzas(), expected);
 }
 
@@ -199,6 +199,6 @@ fn many_failing_jids_are_forgotten_one_by_one() {
     harness.claims(&who(0), "f", "10.0.0.1:1009");
     assert_eq!(
         harness.sent_stanzas(),
-        [error(&who(1_024), "f", Condition::Resource500), error(&who(0), "f", Condition::Conflict409)]
+        [error(&who(1_024), "f", Condition::ResourceConstraint), error(&who(0), "f", Condition::Conflict)]
     );
 }

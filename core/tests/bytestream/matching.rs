@@ -136,7 +136,7 @@ fn the_remote_address_goes_before_the_port_whoever_came_first() {
     harness.claims(TARGET, "t", "10.0.0.2:1001");
     harness.accept("10.0.0.2:1001");
     harness.wait(Span::from_secs(2));
-    assert_eq!(harness.sent_stanzas(), [error(INITIATOR, "i", Condition::NotFound404)]);
+    assert_eq!(harness.sent_stanzas(), [error(INITIATOR, "i", Condition::ItemNotFound)]);
     assert_eq!(harness.machine.claimed(), 1);
 }
 

@@ -98,7 +98,7 @@ fn claimed_and_ended_is_404() {
         let on = harness.claimed();
         harness.call(|proxy, now| proxy.handle_end(on, end, now));
         harness.assert_closed(on, close);
-        assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::NotFound404)]);
+        assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::ItemNotFound)]);
         assert_eq!(harness.machine.claimed(), 0);
     }
 }
@@ -109,7 +109,7 @@ fn a_claimed_socket_that_cannot_be_written_to_is_404() {
     let on = harness.claimed();
     harness.call(|proxy, now| proxy.handle_write_failed(on, now));
     harness.assert_closed(on, Close::Abort);
-    assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::NotFound404)]);
+    assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::ItemNotFound)]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn claimed_for_60_s_is_504() {
     harness.actions();
     assert_eq!(harness.wait_for_deadline(), Span::from_secs(60));
     harness.assert_closed(on, Close::Abort);
-    assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::Timeout504)]);
+    assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::RemoteServerTimeout)]);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn the_same_jid_again_is_409_and_changes_nothing() {
     harness.accept("10.0.0.2:1003");
     harness.actions();
     harness.claims(TARGET, "again", "10.0.0.1:1003");
-    assert_eq!(harness.sent_stanzas(), [error(TARGET, "again", Condition::Conflict409)]);
+    assert_eq!(harness.sent_stanzas(), [error(TARGET, "again", Condition::Conflict)]);
     harness.assert_not_closed();
     assert_eq!((harness.machine.claimed(), harness.machine.unclaimed()), (1, 1));
 }
@@ -167,7 +167,7 @@ fn the_same_jid_twice_before_its_socket_is_409_once() {
     harness.claims(TARGET, "again", "10.0.0.1:1003");
     harness.accept("10.0.0.2:1001");
     harness.accept("10.0.0.2:1003");
-    assert_eq!(harness.sent_stanzas(), [error(TARGET, "again", Condition::Conflict409)]);
+    assert_eq!(harness.sent_stanzas(), [error(TARGET, "again", Condition::Conflict)]);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_third_jid_after_pairing_is_409_and_the_pair_goes_on() {
     let (first, _) = harness.paired();
     harness.accept("10.0.0.4:1003");
     harness.claims(THIRD, "x", "10.0.0.1:1003");
-    assert_eq!(harness.sent_stanzas(), [error(THIRD, "x", Condition::Conflict409)]);
+    assert_eq!(harness.sent_stanzas(), [error(THIRD, "x", Condition::Conflict)]);
     harness.assert_not_closed();
     harness.call(|proxy, now| proxy.handle_moved(first, 5, 0, now));
     assert_eq!(harness.machine.pairs(), 1);
@@ -195,7 +195,7 @@ fn a_stolen_stream_id_is_noticed_by_whom_it_was_stolen_from() {
     );
     harness.accept("10.0.0.3:1002");
     harness.claims(INITIATOR, "i", "10.0.0.1:1002");
-    assert_eq!(harness.sent_stanzas(), [error(INITIATOR, "i", Condition::Conflict409)]);
+    assert_eq!(harness.sent_stanzas(), [error(INITIATOR, "i", Condition::Conflict)]);
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_claim_without_a_socket_is_404_after_2_s() {
     harness.wait(Span(1_999_999));
     assert_eq!(harness.sent_stanzas(), []);
     harness.wait(Span(1));
-    assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::NotFound404)]);
+    assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::ItemNotFound)]);
     assert_eq!(harness.idle, None);
 }
 
@@ -277,7 +277,7 @@ fn no_stream_id_or_no_endpoint_is_400() {
         },
     ] {
         harness.deliver(stanza(TARGET, "t", query));
-        assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::BadRequest400)]);
+        assert_eq!(harness.sent_stanzas(), [error(TARGET, "t", Condition::BadRequest)]);
     }
 }
 
@@ -285,7 +285,7 @@ fn no_stream_id_or_no_endpoint_is_400() {
 fn answers_to_nothing_are_not_answered() {
     let mut harness = proxy();
     harness.deliver(clear(TARGET, "t"));
-    harness.deliver(error(TARGET, "t", Condition::Other));
+    harness.deliver(error(TARGET, "t", Condition::Undefined));
     assert_eq!(harness.sent_stanzas(), []);
 }
 
@@ -299,7 +299,7 @@ fn who_is_not_allowed_is_403() {
     }
     for who in [THIRD, "x@example.com/2", "a@not.example.org/1", "other@example.net/initiator@example.net"] {
         harness.claims(who, "out", "10.0.0.1:1001");
-        assert_eq!(harness.sent_stanzas(), [error(who, "out", Condition::Forbidden403)]);
+        assert_eq!(harness.sent_stanzas(), [error(who, "out", Condition::Forbidden)]);
     }
 }
 
@@ -313,7 +313,7 @@ fn shutting_down_refuses_what_waits_and_lets_pairs_go_on() {
     harness.deliver(stanza(THIRD, "e", claim("early", "10.0.0.1:1007")));
     harness.actions();
     harness.call(|proxy, now| proxy.handle_drain(now));
-    let unavailable = |id| error(THIRD, id, Condition::Unavailable503);
+    let unavailable = |id| error(THIRD, id, Condition::ServiceUnavailable);
     assert_eq!(harness.sent_stanzas(), [unavailable("c"), unavailable("e")]);
     let actions = harness.actions();
     for on in [unclaimed, claimed] {

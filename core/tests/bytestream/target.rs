@@ -38,7 +38,7 @@ fn claimed() -> (Harness<Entity>, ConnId, Stanza) {
 fn t0_a1_no_connection_is_404() {
     let mut harness = entity_with(|config| config.reversal = false);
     harness.is_offered("s", vec![]);
-    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ItemNotFound)]);
     harness.assert_failed(Failure::Unreachable);
 }
 
@@ -47,7 +47,7 @@ fn t0_a1_3_then_it_makes_the_offer_with_the_same_stream_id() {
     let mut harness = entity();
     harness.is_offered("s", vec![]);
     let stanzas = harness.stanzas();
-    assert_eq!(stanzas[0], error(PEER, "pf2", Condition::NotFound404));
+    assert_eq!(stanzas[0], error(PEER, "pf2", Condition::ItemNotFound));
     let connections = config().connections;
     assert_eq!(stanzas[1].query, Query::Offer { sid: Some(sid("s")), connections, malformed: 0 });
     let on = harness.accept("10.0.0.2:1001");
@@ -61,7 +61,7 @@ fn t0_a1_3_then_it_makes_the_offer_with_the_same_stream_id() {
 fn t0_a1_3_not_where_it_has_nothing_to_offer_either() {
     let mut harness = entity_with(|config| config.connections.clear());
     harness.is_offered("s", vec![]);
-    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ItemNotFound)]);
     harness.assert_failed(Failure::Unreachable);
 }
 
@@ -70,15 +70,15 @@ fn t0_a1_3_roles_are_changed_once() {
     let mut harness = entity();
     harness.is_offered("s", vec![]);
     let offer = harness.stanzas().remove(1);
-    harness.deliver(Stanza { peer: jid(PEER), id: offer.id, query: Query::Error(Condition::NotFound404) });
-    harness.assert_failed(Failure::Refused(Condition::NotFound404));
+    harness.deliver(Stanza { peer: jid(PEER), id: offer.id, query: Query::Error(Condition::ItemNotFound) });
+    harness.assert_failed(Failure::Refused(Condition::ItemNotFound));
 }
 
 #[test]
 fn t0_a5_not_wanted_is_406() {
     let mut harness = entity_with(|config| config.service = None);
     harness.is_offered("s", offered());
-    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotAcceptable406)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotAcceptable)]);
     assert_eq!((harness.machine.sessions(), dials(&harness.actions())), (0, vec![]));
 }
 
@@ -86,7 +86,7 @@ fn t0_a5_not_wanted_is_406() {
 fn t0_a5_by_policy_is_403() {
     let mut harness = entity_with(|config| config.allow = Allow::These(vec![jid("example.org")]));
     harness.is_offered("s", offered());
-    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::Forbidden403)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::Forbidden)]);
 }
 
 #[test]
@@ -94,17 +94,17 @@ fn t0_too_many_streams_are_500_and_503_while_shutting_down() {
     let mut harness = entity_with(|config| config.sessions_max = 1);
     harness.is_offered("1", offered());
     harness.is_offered("2", offered());
-    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::Resource500)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ResourceConstraint)]);
     harness.call(|entity, now| entity.handle_drain(now));
     harness.is_offered("3", offered());
-    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::Unavailable503)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ServiceUnavailable)]);
 }
 
 #[test]
 fn t0_the_same_stream_again_is_409() {
     let (mut harness, _) = dialling();
     harness.is_offered("s", offered());
-    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::Conflict409)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::Conflict)]);
     harness.assert_waits();
 }
 
@@ -116,7 +116,7 @@ fn t0_no_stream_id_or_nothing_but_malformed_connections_is_400() {
         Query::Offer { sid: Some(sid("s")), connections: vec![], malformed: 1 },
     ] {
         harness.deliver(stanza(PEER, "pf2", query));
-        assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::BadRequest400)]);
+        assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::BadRequest)]);
     }
 }
 
@@ -153,7 +153,7 @@ fn dialled(policy: &Policy, offered: &[&str]) -> Vec<String> {
         harness.is_offered("s", vec![connection(PEER, to)]);
         let any = dials(&harness.actions()).into_iter().next();
         if any.is_none() {
-            assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
+            assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ItemNotFound)]);
             harness.assert_failed(Failure::Unreachable);
         }
         any.map(|(_, to)| to.to_string())
@@ -213,7 +213,7 @@ fn t1_a2_every_dial_failed_is_404() {
     harness.refused(on);
     let (on, _) = harness.one_dial();
     harness.refused(on);
-    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ItemNotFound)]);
     harness.assert_failed(Failure::Unreachable);
 }
 
@@ -224,7 +224,7 @@ fn t1_a2_2_then_it_makes_the_offer_with_the_same_stream_id() {
     let (on, _) = harness.one_dial();
     harness.refused(on);
     let stanzas = harness.stanzas();
-    assert_eq!(stanzas[0], error(PEER, "pf2", Condition::NotFound404));
+    assert_eq!(stanzas[0], error(PEER, "pf2", Condition::ItemNotFound));
     assert!(matches!(&stanzas[1].query, Query::Offer { sid: Some(same), .. } if *same == sid("s")));
 }
 
@@ -236,7 +236,7 @@ fn t1_all_dials_together_may_take_60_s() {
     harness.assert_waits();
     assert_eq!(dials(&harness.actions()).len(), 6);
     harness.wait(Span(1));
-    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ItemNotFound)]);
     harness.assert_failed(Failure::Unreachable);
 }
 
@@ -278,9 +278,9 @@ fn t2_pf7_the_result_is_clear_to_send_and_the_socket_is_handed_over() {
 #[test]
 fn t2_a4_an_error_closes() {
     let (mut harness, on, claim) = claimed();
-    harness.deliver(Stanza { peer: claim.peer, id: claim.id, query: Query::Error(Condition::NotFound404) });
+    harness.deliver(Stanza { peer: claim.peer, id: claim.id, query: Query::Error(Condition::ItemNotFound) });
     assert!(harness.asked(Output::Close { on, how: Close::Abort }));
-    harness.assert_failed(Failure::Disowned(Condition::NotFound404));
+    harness.assert_failed(Failure::Disowned(Condition::ItemNotFound));
 }
 
 #[test]

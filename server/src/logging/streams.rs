@@ -3,9 +3,9 @@
 use std::fmt;
 
 use rendezvous_core::bytestream::role::Failure;
-use rendezvous_core::bytestream::stanza::Condition;
 use rendezvous_core::bytestream::{entity, proxy};
 use rendezvous_core::pair::{EndReason, Side};
+use rendezvous_core::xmpp::condition::Condition;
 
 use super::{Conn, Escaped, Level, Millis};
 
@@ -115,16 +115,15 @@ fn ended(why: EndReason, [hidden, client]: [&str; 2]) -> String {
 /// The reason why a claim was refused.
 const fn refused(condition: Condition) -> &'static str {
     match condition {
-        Condition::BadRequest400 => "400: malformed claim",
-        Condition::Forbidden403 => "403: not in --allow",
-        Condition::NotFound404 => "404: no open socket matches: a NAT may rewrite ports",
-        Condition::NotAcceptable406 => "406: not requested",
-        Condition::Conflict409 => "409: the stream id is taken",
-        Condition::Resource500 => "500: too many claims or failures",
-        Condition::Unavailable503 => "503: shutting down",
-        Condition::Timeout504 => "504: the other side did not connect",
-        Condition::NoServer404 => "404: no such server",
-        Condition::Other => "refused",
+        Condition::BadRequest => "400: malformed claim",
+        Condition::Forbidden => "403: not in --allow",
+        Condition::ItemNotFound => "404: no open socket matches: a NAT may rewrite ports",
+        Condition::NotAcceptable => "406: not requested",
+        Condition::Conflict => "409: the stream id is taken",
+        Condition::ResourceConstraint => "500: too many claims or failures",
+        Condition::ServiceUnavailable => "503: shutting down",
+        Condition::RemoteServerTimeout => "504: the other side did not connect",
+        _ => "refused",
     }
 }
 
@@ -132,21 +131,19 @@ const fn refused(condition: Condition) -> &'static str {
 #[must_use]
 pub fn failure(why: Failure) -> String {
     let text = match why {
-        Failure::Refused(Condition::NotAcceptable406) => "the peer declined the stream",
-        Failure::Refused(Condition::Forbidden403) => {
-            "the peer or a server on the way does not allow us (403)"
-        }
-        Failure::Refused(Condition::NotFound404) => "the peer cannot reach any of our addresses and proxies",
-        Failure::Refused(Condition::NoServer404) => "the peer's domain has no XMPP server",
-        Failure::Refused(Condition::Timeout504) => {
+        Failure::Refused(Condition::NotAcceptable) => "the peer declined the stream",
+        Failure::Refused(Condition::Forbidden) => "the peer or a server on the way does not allow us (403)",
+        Failure::Refused(Condition::ItemNotFound) => "the peer cannot reach any of our addresses and proxies",
+        Failure::Refused(Condition::RemoteServerNotFound) => "the peer's domain has no XMPP server",
+        Failure::Refused(Condition::RemoteServerTimeout) => {
             "the XMPP server of the peer's domain does not answer (504)"
         }
-        Failure::Refused(Condition::Unavailable503) => "the peer is offline or shutting down",
+        Failure::Refused(Condition::ServiceUnavailable) => "the peer is offline or shutting down",
         Failure::Refused(condition) => return format!("the peer refused{}", Number(condition)),
-        Failure::Disowned(Condition::NotFound404) => {
+        Failure::Disowned(Condition::ItemNotFound) => {
             "the peer has no socket that matches ours: a NAT may rewrite ports"
         }
-        Failure::Disowned(Condition::Timeout504) => "the peer did not connect to the proxy",
+        Failure::Disowned(Condition::RemoteServerTimeout) => "the peer did not connect to the proxy",
         Failure::Disowned(condition) => {
             return format!("the connection was not accepted as ours{}", Number(condition));
         }
@@ -164,6 +161,9 @@ struct Number(Condition);
 
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.code().map_or(Ok(()), |code| write!(f, " ({code})"))
+        match self.0 {
+            Condition::Undefined => Ok(()),
+            condition => write!(f, " ({})", condition.code()),
+        }
     }
 }

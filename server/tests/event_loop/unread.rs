@@ -114,7 +114,7 @@ fn a_claimed_socket_that_dies_is_404_at_once() {
         } else {
             drop(sock);
         }
-        assert_eq!(proxy.answer().query, Query::Error(Condition::NotFound404));
+        assert_eq!(proxy.answer().query, Query::Error(Condition::ItemNotFound));
         proxy.until(|after_turn| (after_turn.0.connections() == 0).then_some(()));
     }
 }

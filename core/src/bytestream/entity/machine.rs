@@ -177,7 +177,7 @@ impl Machine for Entity {
         }
         self.process_matches(now);
         while let Some(claim) = self.matching.expired(now.mono) {
-            self.fail_claim(claim, Condition::NotFound404, now);
+            self.fail_claim(claim, Condition::ItemNotFound, now);
         }
         let is_due = |role: &Role| role.deadline().is_some_and(|due| due <= now.mono);
         let due: Vec<u64> =

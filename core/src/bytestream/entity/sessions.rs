@@ -33,13 +33,13 @@ impl Entity {
                 let malformed = connections.is_empty() && malformed > 0;
                 match sid.filter(|_| !malformed) {
                     Some(sid) => self.offered(peer, id, sid, connections, now),
-                    None => self.refuse(peer, id, Condition::BadRequest400),
+                    None => self.refuse(peer, id, Condition::BadRequest),
                 }
             }
             Query::Claim { sid: Some(sid), endpoint: Some(endpoint) } => {
                 self.claimed(Claim { from: peer, iq: id, sid, endpoint }, now);
             }
-            Query::Claim { .. } => self.refuse(peer, id, Condition::BadRequest400),
+            Query::Claim { .. } => self.refuse(peer, id, Condition::BadRequest),
             Query::Result { sid, connection } => {
                 let session = self.session_of_result(&peer, &id, sid.as_ref(), connection.is_some());
                 self.answered(session, now, |role, now| match role {
@@ -64,7 +64,7 @@ impl Entity {
         if let Some(&session) = self.names.get(&name) {
             let Some(known) = self.sessions.get_mut(&session) else { return };
             if !known.role.awaits_offer() {
-                return self.refuse(parties.peer, id, Condition::Conflict409);
+                return self.refuse(parties.peer, id, Condition::Conflict);
             }
             // A1.3, A2.2 from the other side. There is one reversal only.
             let policy = (&self.config.dial, self.config.timeouts);
@@ -87,13 +87,13 @@ impl Entity {
     /// Why an offer is refused (A5); `None` if it is accepted.
     fn refusal_of(&self, peer: &Jid) -> Option<Condition> {
         if !self.config.allow.contains(peer) {
-            Some(Condition::Forbidden403)
+            Some(Condition::Forbidden)
         } else if self.draining {
-            Some(Condition::Unavailable503)
+            Some(Condition::ServiceUnavailable)
         } else if self.config.service.is_none() && self.free.is_empty() {
-            Some(Condition::NotAcceptable406)
+            Some(Condition::NotAcceptable)
         } else if self.has_no_session_for(peer) {
-            Some(Condition::Resource500)
+            Some(Condition::ResourceConstraint)
         } else {
             None
         }
@@ -122,15 +122,15 @@ impl Entity {
         if waiting >= self.config.claims_per_jid_max as usize
             || self.failures.are_exhausted(&claim.from, now.mono)
         {
-            return self.refuse(claim.from, claim.iq, Condition::Resource500);
+            return self.refuse(claim.from, claim.iq, Condition::ResourceConstraint);
         }
         let session = self.names.get(&(claim.from.clone(), claim.sid.clone()));
         let session = session.and_then(|session| self.sessions.get(session));
         if !session.is_some_and(|session| session.role.is_listening()) {
-            return self.fail_claim(claim, Condition::NotFound404, now);
+            return self.fail_claim(claim, Condition::ItemNotFound, now);
         }
         if let Some(displaced) = self.matching.claim(claim, now.mono) {
-            self.fail_claim(displaced, Condition::Resource500, now);
+            self.fail_claim(displaced, Condition::ResourceConstraint, now);
         }
     }
 
@@ -139,7 +139,7 @@ impl Entity {
         let session = self.names.get(&(claim.from.clone(), claim.sid.clone())).copied();
         let known = session.and_then(|session| self.sessions.get_mut(&session));
         let (Some(session), Some(known)) = (session, known.filter(|it| it.role.is_listening())) else {
-            return self.fail_claim(claim, Condition::NotFound404, now);
+            return self.fail_claim(claim, Condition::ItemNotFound, now);
         };
         let iq = claim.iq;
         known.stream = Some(on);

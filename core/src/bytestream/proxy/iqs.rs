@@ -23,13 +23,13 @@ impl IqHandler for Proxy {
             match self.conns.state(on) {
                 Some(State::Unclaimed) => self.end_unclaimed(on, Close::Abort, "shutting down", now),
                 Some(State::Claimed { .. }) => {
-                    self.end_claimed(on, Close::Abort, Condition::Unavailable503, now);
+                    self.end_claimed(on, Close::Abort, Condition::ServiceUnavailable, now);
                 }
                 Some(State::Paired { .. } | State::Unwanted) | None => {}
             }
         }
         while let Some(claim) = self.matching.forget_claim(|_| true) {
-            self.answer(claim, Condition::Unavailable503);
+            self.answer(claim, Condition::ServiceUnavailable);
         }
         self.process_matches(now);
     }

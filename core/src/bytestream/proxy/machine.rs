@@ -74,7 +74,7 @@ impl Machine for Proxy {
         let close = if how == End::Clean { Close::Linger } else { Close::Abort };
         match self.conns.state(on) {
             Some(State::Unclaimed) => self.end_unclaimed(on, close, ENDED, now),
-            Some(State::Claimed { .. }) => self.end_claimed(on, close, Condition::NotFound404, now),
+            Some(State::Claimed { .. }) => self.end_claimed(on, close, Condition::ItemNotFound, now),
             Some(State::Paired { .. }) => {
                 let ended = self.conns.end(on, how, now);
                 self.pair_over(ended, now);
@@ -87,7 +87,7 @@ impl Machine for Proxy {
     fn handle_write_failed(&mut self, on: ConnId, now: Now) {
         match self.conns.state(on) {
             Some(State::Unclaimed) => self.end_unclaimed(on, Close::Abort, ENDED, now),
-            Some(State::Claimed { .. }) => self.end_claimed(on, Close::Abort, Condition::NotFound404, now),
+            Some(State::Claimed { .. }) => self.end_claimed(on, Close::Abort, Condition::ItemNotFound, now),
             Some(State::Paired { .. }) => {
                 let ended = self.conns.write_failed(on, now);
                 self.pair_over(ended, now);
@@ -124,7 +124,9 @@ impl Machine for Proxy {
         while let Some(on) = self.conns.expired(now) {
             match self.conns.state(on) {
                 Some(State::Unclaimed) => self.end_unclaimed(on, Close::Abort, "nobody claimed it", now),
-                Some(State::Claimed { .. }) => self.end_claimed(on, Close::Abort, Condition::Timeout504, now),
+                Some(State::Claimed { .. }) => {
+                    self.end_claimed(on, Close::Abort, Condition::RemoteServerTimeout, now)
+                }
                 Some(State::Paired { .. }) => {
                     let ended = self.conns.pair_timeout(on, now);
                     self.pair_over(ended, now);
@@ -135,7 +137,7 @@ impl Machine for Proxy {
         // A socket that was just closed may have left a single match for a claim.
         self.process_matches(now);
         while let Some(claim) = self.matching.expired(now.mono) {
-            self.fail(claim, Condition::NotFound404, now);
+            self.fail(claim, Condition::ItemNotFound, now);
         }
         self.process_matches(now);
     }
