@@ -11,8 +11,8 @@
 //! * If the server is lost, the machine is told, and its own connections continue. IQs that it sends meanwhile wait,
 //!   within [`QUEUE_BYTES_MAX`]. IQs in flight when the server is lost are lost, and the machine's own timeouts
 //!   apply.
-//! * The driver polls the inner machine's own events ([`ComponentHost::inner`], [`ComponentHost::inner_mut`]). After
-//!   any call of it, the driver calls [`Machine::poll_output`] as usual.
+//! * After a call of the inner machine's own methods ([`ComponentHost::inner_mut`]) the driver calls
+//!   [`Machine::poll_output`] as usual.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -23,6 +23,7 @@ use crate::backoff::{Backoff, ErrorClass, Retry};
 use crate::conns::Conns;
 use crate::endpoint::HostPort;
 use crate::entropy::Entropy;
+use crate::event::{ComponentEvent, Event};
 use crate::machine::{Close, ConnId, DialFailure, End, Machine, Output};
 use crate::opaque::Opaque;
 use crate::pair;
@@ -95,36 +96,6 @@ pub struct Config {
     pub secret: Secret,
 }
 
-/// An event of the connection to the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HostEvent {
-    /// The server has accepted us.
-    Up,
-    /// There is no connection. The same reason is reported once until there is one again.
-    Down {
-        /// The reason.
-        why: Loss,
-        /// The delay until the next attempt.
-        again: Span,
-    },
-    /// IQs were dropped because too many wait for the server. Reported once until there is a connection again.
-    Full,
-    /// The server sent a stanza for another component; it is dropped. Reported for the first one, and then whenever
-    /// their number has doubled. ejabberd does so with `global_routes: true`, if two components share a listener.
-    Misrouted {
-        /// The recipient of the last one.
-        to: Jid,
-        /// Their number since the start.
-        total: u64,
-    },
-    /// A stanza from the server was skipped ([`Part::Excess`](crate::xmpp::stream::Part::Excess)). Reported for the first
-    /// one, and then whenever their number has doubled, since anybody can send them.
-    Excess {
-        /// Their number since the start.
-        total: u64,
-    },
-}
-
 /// A machine behind a component. See the [module](self).
 #[derive(Debug)]
 pub struct ComponentHost<M> {
@@ -144,7 +115,6 @@ pub struct ComponentHost<M> {
     /// The number of stanzas for another component.
     misrouted: u64,
     flight: Flight,
-    events: VecDeque<HostEvent>,
     reported: Option<Loss>,
     is_full: bool,
     leaving: bool,
@@ -215,7 +185,6 @@ impl<M: IqHandler> ComponentHost<M> {
             excess: 0,
             misrouted: 0,
             flight: Flight::Idle,
-            events: VecDeque::new(),
             reported: None,
             is_full: false,
             leaving: false,
@@ -233,11 +202,6 @@ impl<M: IqHandler> ComponentHost<M> {
     /// The inner machine, mutable.
     pub const fn inner_mut(&mut self) -> &mut M {
         &mut self.inner
-    }
-
-    /// The next event of the connection to the server.
-    pub fn poll_event(&mut self) -> Option<HostEvent> {
-        self.events.pop_front()
     }
 
     /// Whether the server has accepted us.
@@ -292,7 +256,8 @@ impl<M: IqHandler> ComponentHost<M> {
         if iq.to.domain() != self.config.name.domain() {
             self.misrouted += 1;
             if self.misrouted.is_power_of_two() {
-                self.events.push_back(HostEvent::Misrouted { to: iq.to, total: self.misrouted });
+                self.conns
+                    .event(Event::Component(ComponentEvent::Misrouted { to: iq.to, total: self.misrouted }));
             }
             return;
         }
@@ -305,7 +270,7 @@ impl<M: IqHandler> ComponentHost<M> {
     fn skipped(&mut self, answer: Option<&Iq>) {
         self.excess += 1;
         if self.excess.is_power_of_two() {
-            self.events.push_back(HostEvent::Excess { total: self.excess });
+            self.conns.event(Event::Component(ComponentEvent::Excess { total: self.excess }));
         }
         if let Some(answer) = answer {
             self.enqueue(answer);
@@ -323,7 +288,7 @@ impl<M: IqHandler> ComponentHost<M> {
         if self.queue.len() > QUEUE_BYTES_MAX {
             self.queue.truncate(before);
             if !core::mem::replace(&mut self.is_full, true) {
-                self.events.push_back(HostEvent::Full);
+                self.conns.event(Event::Component(ComponentEvent::Full));
             }
         }
     }

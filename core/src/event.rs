@@ -1,6 +1,7 @@
-//! Events to log or to count. The driver writes them to the log; tests compare them.
+//! Events to log or to count: all that machines report. The driver writes them to the log; tests compare them.
 //!
-//! An event has no secret, no token and no byte that a peer sent.
+//! An event has no secret and no token. Those of XMPP have names and texts of peers, which must be escaped; all others
+//! have no byte that a peer sent.
 
 use core::net::SocketAddr;
 
@@ -10,6 +11,20 @@ use crate::id::Id;
 use crate::pair::EndReason;
 use crate::time::Span;
 use crate::tunnel::ProxyError;
+
+#[cfg(feature = "xmpp")]
+mod bytestream;
+#[cfg(feature = "xmpp")]
+mod component;
+#[cfg(feature = "xmpp")]
+mod dtcp;
+
+#[cfg(feature = "xmpp")]
+pub use bytestream::{ProxyEvent, StreamEvent, StreamFailure};
+#[cfg(feature = "xmpp")]
+pub use component::ComponentEvent;
+#[cfg(feature = "xmpp")]
+pub use dtcp::{DtcpEvent, Refused};
 
 /// An event to log or to count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,6 +249,18 @@ pub enum Event {
         /// The reason.
         why: ConnectFailure,
     },
+    /// A component's connection to its XMPP server.
+    #[cfg(feature = "xmpp")]
+    Component(ComponentEvent),
+    /// A DTCP entity over XMPP.
+    #[cfg(feature = "xmpp")]
+    Dtcp(DtcpEvent),
+    /// An end of streams through the stream proxy.
+    #[cfg(feature = "xmpp")]
+    Stream(StreamEvent),
+    /// The stream proxy.
+    #[cfg(feature = "xmpp")]
+    StreamProxy(ProxyEvent),
 }
 
 /// Why a waiting connection ended without a client.
@@ -348,4 +375,17 @@ pub enum ConnectError {
     Tls(TlsFailure),
     /// One side requires TLS, and the other side has it off.
     NoTls,
+}
+
+/// Why a session of DTCP failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionFailure {
+    /// Neither side reached the other.
+    Unreachable,
+    /// The peer refused.
+    Refused,
+    /// The session timed out.
+    Deadline,
+    /// There are too many sessions, or no more are needed.
+    Busy,
 }

@@ -9,7 +9,7 @@ mod limiter;
 mod output;
 pub(crate) mod reasons;
 #[cfg(feature = "xmpp")]
-pub mod streams;
+pub mod xmpp;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -266,7 +266,7 @@ pub type Upstreams = [Upstream];
 /// Logs an event.
 pub fn event(event: &Event, names: &Names, upstreams: &Upstreams) {
     let level = level(event);
-    let line = Line { event, names, upstreams };
+    let line = Line { event, names, upstreams, xmpp_server: "?" };
     match event {
         Event::Refused { .. } => log::log!(target: REFUSALS, level, "{line}"),
         _ => log::log!(level, "{line}"),
@@ -282,6 +282,10 @@ fn level(event: &Event) -> Level {
         Event::ConnectFailed { .. } | Event::HandOverFailed { .. } | Event::ClientRefused { .. } => {
             Level::Warn
         }
+        #[cfg(feature = "xmpp")]
+        Event::Component(_) | Event::Dtcp(_) | Event::Stream(_) | Event::StreamProxy(_) => {
+            xmpp::level(event, Level::Info)
+        }
         _ => Level::Info,
     }
 }
@@ -290,6 +294,8 @@ struct Line<'a> {
     event: &'a Event,
     names: &'a Names,
     upstreams: &'a Upstreams,
+    #[cfg_attr(not(feature = "xmpp"), expect(dead_code, reason = "only components have a server"))]
+    xmpp_server: &'a str,
 }
 
 impl Line<'_> {
@@ -511,6 +517,10 @@ impl fmt::Display for Line<'_> {
                     Conn(local),
                     Escaped(&connect_failure(why))
                 )
+            }
+            #[cfg(feature = "xmpp")]
+            Event::Component(_) | Event::Dtcp(_) | Event::Stream(_) | Event::StreamProxy(_) => {
+                xmpp::write(self.event, self.xmpp_server, f)
             }
         }
     }

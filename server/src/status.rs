@@ -70,6 +70,8 @@ impl Counters {
             | Event::Direct { .. }
             | Event::Relayed { .. }
             | Event::ConnectFailed { .. } => {}
+            #[cfg(feature = "xmpp")]
+            Event::Component(_) | Event::Dtcp(_) | Event::Stream(_) | Event::StreamProxy(_) => {}
         }
     }
 

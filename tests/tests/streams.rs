@@ -51,7 +51,6 @@ impl StanzaMachine for Entity {
     }
 
     fn emit(&mut self) -> Option<Stanza> {
-        while self.poll_event().is_some() {}
         self.poll_stanza()
     }
 }
@@ -62,7 +61,6 @@ impl StanzaMachine for Proxy {
     }
 
     fn emit(&mut self) -> Option<Stanza> {
-        while self.poll_event().is_some() {}
         self.poll_stanza()
     }
 }

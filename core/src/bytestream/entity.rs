@@ -13,26 +13,23 @@ use super::failures::Failures;
 use super::initiator::{Initiator, Parties};
 use super::matching::{self, Claim, Matching, Rules};
 use super::name::{Allow, IqId, Jid, StreamId};
-use super::role::{Act, Failure, Timeouts};
+use super::role::{Act, StreamFailure, Timeouts};
 use super::stanza::{Condition, Connection, Query, Stanza};
 use super::target::Target;
 use crate::acl::Policy;
 use crate::bytestream::xmpp::NAMESPACE;
 use crate::conns::{Conns, Ended};
 use crate::entropy::Entropy;
-use crate::event::Event;
+use crate::event::{Event, StreamEvent};
 use crate::limiter::DialBudget;
 use crate::machine::{Close, ConnId, End, Output};
 use crate::pair::{self, Side};
 use crate::time::{Now, Span, Time};
 use crate::xmpp::iq::Iq;
 
-mod event;
 mod iqs;
 mod machine;
 mod sessions;
-
-pub use self::event::StreamEvent;
 
 /// The configuration of an entity. All limits are inclusive.
 #[derive(Clone, Debug)]
@@ -104,8 +101,8 @@ impl Config {
 /// The state machine of an entity.
 ///
 /// In addition to [`Machine`](crate::machine::Machine) it has [`Entity::handle_stanza`] and [`Entity::handle_begin`].
-/// After these, after any other `handle_*`, and after the outputs, the driver calls [`Entity::poll_stanza`] and
-/// [`Entity::poll_event`] until they return `None`. As an [`IqHandler`](crate::component_host::IqHandler) it
+/// After these, after any other `handle_*`, and after the outputs, the driver calls [`Entity::poll_stanza`] until it
+/// returns `None`. As an [`IqHandler`](crate::component_host::IqHandler) it
 /// gets its stanzas as IQs.
 #[derive(Debug)]
 pub struct Entity {
@@ -123,7 +120,6 @@ pub struct Entity {
     stanzas: VecDeque<Stanza>,
     /// Answers to IQs that are not our stanzas.
     answers: VecDeque<Iq>,
-    events: VecDeque<StreamEvent>,
     draining: bool,
 }
 
@@ -246,7 +242,6 @@ impl Entity {
             entropy: Entropy::new(seed),
             stanzas: VecDeque::new(),
             answers: VecDeque::new(),
-            events: VecDeque::new(),
             draining: false,
             config,
         }
@@ -255,11 +250,6 @@ impl Entity {
     /// The next stanza to send.
     pub fn poll_stanza(&mut self) -> Option<Stanza> {
         self.stanzas.pop_front()
-    }
-
-    /// The next event to log.
-    pub fn poll_event(&mut self) -> Option<StreamEvent> {
-        self.events.pop_front()
     }
 
     /// The number of connections, including closing ones.
@@ -295,7 +285,7 @@ impl Entity {
     fn pair_over(&mut self, ended: Option<Ended>) {
         let Some(Ended { hidden, pair, over, .. }) = ended else { return };
         let (from_peer, to_peer) = (pair.bytes_from(Side::Hidden), pair.bytes_from(Side::Client));
-        self.events.push_back(StreamEvent::Ended { on: hidden, from_peer, to_peer, why: over.why });
+        self.conns.event(Event::Stream(StreamEvent::Ended { on: hidden, from_peer, to_peer, why: over.why }));
     }
 
     /// The service cannot be reached. The peer gets a truncated stream, not a clean end.
@@ -303,7 +293,7 @@ impl Entity {
         let Some(&mut State::Service { stream }) = self.conns.state(service) else { return };
         self.conns.close(service, Close::Abort, now);
         self.conns.close(stream, Close::Truncate, now);
-        self.events.push_back(StreamEvent::NoService { on: stream });
+        self.conns.event(Event::Stream(StreamEvent::NoService { on: stream }));
     }
 
     fn unwanted(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {

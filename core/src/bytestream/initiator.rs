@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::name::{IqId, Jid, StreamId};
-use super::role::{Act, Failure, Timeouts};
+use super::role::{Act, StreamFailure, Timeouts};
 use super::stanza::{Condition, Connection, Query, Stanza};
 use crate::time::Time;
 
@@ -160,7 +160,7 @@ impl Initiator {
             }
             State::Offered { .. } => self.follow(connection, now),
             State::Identified if connection == Some(&self.me) => vec![self.clear()],
-            State::Identified => self.fail(Failure::UnknownConnection),
+            State::Identified => self.fail(StreamFailure::UnknownConnection),
             State::Claimed { .. } => vec![self.clear()],
             State::Dialling { .. } | State::Reversing(_) | State::Ended => Vec::new(),
         }
@@ -175,8 +175,8 @@ impl Initiator {
                 self.due = now + self.timeouts.reversal;
                 Vec::new()
             }
-            State::Offered { .. } | State::Identified => self.fail(Failure::Refused(condition)),
-            State::Claimed { .. } => self.fail(Failure::Disowned(condition)),
+            State::Offered { .. } | State::Identified => self.fail(StreamFailure::Refused(condition)),
+            State::Claimed { .. } => self.fail(StreamFailure::Disowned(condition)),
             State::Dialling { .. } | State::Reversing(_) | State::Ended => Vec::new(),
         }
     }
@@ -202,7 +202,7 @@ impl Initiator {
                 self.due = (now + self.timeouts.dial).min(*until);
                 vec![Act::Dial(next)]
             }
-            None => self.fail(Failure::Unreachable),
+            None => self.fail(StreamFailure::Unreachable),
         }
     }
 
@@ -211,7 +211,9 @@ impl Initiator {
     #[must_use]
     pub fn on_reset(&mut self) -> Vec<Act> {
         match self.state {
-            State::Identified | State::Claimed { .. } | State::Dialling { .. } => self.fail(Failure::Reset),
+            State::Identified | State::Claimed { .. } | State::Dialling { .. } => {
+                self.fail(StreamFailure::Reset)
+            }
             State::Offered { .. } | State::Reversing(_) | State::Ended => Vec::new(),
         }
     }
@@ -225,9 +227,9 @@ impl Initiator {
         match self.state {
             State::Identified => vec![self.clear()],
             State::Dialling { until, .. } if until > now => self.on_dial_failed(now),
-            State::Dialling { .. } => self.fail(Failure::Unreachable),
-            State::Reversing(condition) => self.fail(Failure::Refused(condition)),
-            State::Offered { .. } | State::Claimed { .. } => self.fail(Failure::TimedOut),
+            State::Dialling { .. } => self.fail(StreamFailure::Unreachable),
+            State::Reversing(condition) => self.fail(StreamFailure::Refused(condition)),
+            State::Offered { .. } | State::Claimed { .. } => self.fail(StreamFailure::TimedOut),
             State::Ended => Vec::new(),
         }
     }
@@ -246,7 +248,7 @@ impl Initiator {
         let of_proxy = self.offered.iter().filter(|it| Some(&it.jid) == connection && it.jid != self.me);
         let mut rest: VecDeque<SocketAddr> = of_proxy.map(|it| it.to).collect();
         let (Some(via), Some(to)) = (connection, rest.pop_front()) else {
-            return self.fail(Failure::UnknownConnection);
+            return self.fail(StreamFailure::UnknownConnection);
         };
         let until = now + self.timeouts.answer;
         self.state = State::Dialling { via: via.clone(), to, rest, until };
@@ -259,7 +261,7 @@ impl Initiator {
         Act::Clear
     }
 
-    fn fail(&mut self, why: Failure) -> Vec<Act> {
+    fn fail(&mut self, why: StreamFailure) -> Vec<Act> {
         self.state = State::Ended;
         vec![Act::Fail(why)]
     }

@@ -27,18 +27,15 @@ use super::stanza::{Condition, Query, Stanza};
 use super::streams::{Claimant, Streams};
 use crate::bytestream::xmpp::NAMESPACE;
 use crate::conns::{Conns, Ended};
-use crate::event::Event;
+use crate::event::{Event, ProxyEvent};
 use crate::limiter::{Source, exceeds_share};
 use crate::machine::{Close, ConnId, Output};
 use crate::pair::{self, Side};
 use crate::time::{Now, Span};
 use crate::xmpp::iq::Iq;
 
-mod event;
 mod iqs;
 mod machine;
-
-pub use self::event::ProxyEvent;
 
 /// The configuration of a proxy. All limits are inclusive.
 #[derive(Clone, Debug)]
@@ -95,8 +92,7 @@ impl Config {
 /// The proxy's state machine.
 ///
 /// In addition to [`Machine`](crate::machine::Machine) it has [`Proxy::handle_stanza`]. After that, after any other
-/// `handle_*`, and after the outputs, the driver calls [`Proxy::poll_stanza`] and [`Proxy::poll_event`] until they
-/// return `None`: a 'clear to send' is sent when the pair is made. As an
+/// `handle_*`, and after the outputs, the driver calls [`Proxy::poll_stanza`] until it returns `None`: a 'clear to send' is sent when the pair is made. As an
 /// [`IqHandler`](crate::component_host::IqHandler) it gets its stanzas as IQs.
 #[derive(Debug)]
 pub struct Proxy {
@@ -112,7 +108,6 @@ pub struct Proxy {
     stanzas: VecDeque<Stanza>,
     /// Answers to IQs that are not our stanzas.
     answers: VecDeque<Iq>,
-    events: VecDeque<ProxyEvent>,
     draining: bool,
 }
 
@@ -159,7 +154,6 @@ impl Proxy {
             claims: BTreeMap::new(),
             stanzas: VecDeque::new(),
             answers: VecDeque::new(),
-            events: VecDeque::new(),
             draining: false,
             config,
         }
@@ -189,11 +183,6 @@ impl Proxy {
     /// The next stanza to send. It may be sent late, since claims time out.
     pub fn poll_stanza(&mut self) -> Option<Stanza> {
         self.stanzas.pop_front()
-    }
-
-    /// The next event to log.
-    pub fn poll_event(&mut self) -> Option<ProxyEvent> {
-        self.events.pop_front()
     }
 
     /// The number of connections, including closing ones.
@@ -285,12 +274,12 @@ impl Proxy {
             self.conns.emit(Output::Read { on, wanted: true });
         }
         self.conns.pair(first, second, false, now);
-        self.events.push_back(ProxyEvent::Paired {
+        self.conns.event(Event::StreamProxy(ProxyEvent::Paired {
             first: by.clone(),
             first_on: first,
             second: claim.from.clone(),
             second_on: second,
-        });
+        }));
         for (jid, iq) in [(by, iq), (claim.from, claim.iq)] {
             self.uncount(&jid);
             self.stanzas.push_back(Stanza { peer: jid, id: iq, query: Query::CLEAR });
@@ -302,14 +291,14 @@ impl Proxy {
         if let Some(State::Paired { sid }) = self.conns.any_state(hidden) {
             self.streams.end(sid);
         }
-        self.events.push_back(ProxyEvent::Ended {
+        self.conns.event(Event::StreamProxy(ProxyEvent::Ended {
             first_on: hidden,
             second_on: client,
             from_first: pair.bytes_from(Side::Hidden),
             from_second: pair.bytes_from(Side::Client),
             after: now.mono.since(pair.began()),
             why: over.why,
-        });
+        }));
     }
 
     fn end_unclaimed(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
@@ -346,7 +335,7 @@ impl Proxy {
     }
 
     fn refuse(&mut self, peer: Jid, id: IqId, condition: Condition) {
-        self.events.push_back(ProxyEvent::Refused { from: peer.clone(), condition });
+        self.conns.event(Event::StreamProxy(ProxyEvent::Refused { from: peer.clone(), condition }));
         self.stanzas.push_back(Stanza { peer, id, query: Query::Error(condition) });
     }
 

@@ -2,7 +2,8 @@
 
 use core::net::SocketAddr;
 
-use super::stanza::{Condition, Stanza};
+use super::stanza::Stanza;
+pub use crate::event::StreamFailure;
 use crate::time::Span;
 
 /// The timeouts of an initiator or a target; see the tables of docs/stream-proxy.md §2, §3.
@@ -53,26 +54,5 @@ pub enum Act {
     /// Reverse roles and keep the stream id (A1.3, A2.2). The role has ended.
     Reverse,
     /// Close the socket, if there is one. The role has ended.
-    Fail(Failure),
-}
-
-/// Why there is no stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The peer refused the offer, and made none itself.
-    Refused(Condition),
-    /// The peer, or a proxy, did not accept our claim (A4).
-    Disowned(Condition),
-    /// None of the connections could be reached (A2).
-    Unreachable,
-    /// The peer uses a connection that was not offered, or named none.
-    UnknownConnection,
-    /// The peer began another stream instead.
-    Replaced,
-    /// The socket was reset before the stream was clear to send.
-    Reset,
-    /// No answer before the timeout.
-    TimedOut,
-    /// Our side cancelled it.
-    Cancelled,
+    Fail(StreamFailure),
 }

@@ -16,7 +16,7 @@ use core::net::SocketAddr;
 
 use super::initiator::{CONNECTIONS_MAX, Parties};
 use super::name::{IqId, Jid};
-use super::role::{Act, Failure, Timeouts};
+use super::role::{Act, StreamFailure, Timeouts};
 use super::stanza::{Condition, Connection, Query, Stanza};
 use crate::acl::Policy;
 use crate::time::Time;
@@ -137,7 +137,7 @@ impl Target {
     /// A4: handles an [expected](Target::expects) error.
     #[must_use]
     pub fn on_error(&mut self, condition: Condition) -> Vec<Act> {
-        self.fail(Failure::Disowned(condition))
+        self.fail(StreamFailure::Disowned(condition))
     }
 
     /// The socket was reset before the stream was clear. A clean end is handled by the table of the
@@ -145,7 +145,7 @@ impl Target {
     #[must_use]
     pub fn on_reset(&mut self) -> Vec<Act> {
         match self.state {
-            State::Claimed { .. } => self.fail(Failure::Reset),
+            State::Claimed { .. } => self.fail(StreamFailure::Reset),
             State::Dialling { .. } | State::Ended => Vec::new(),
         }
     }
@@ -159,7 +159,7 @@ impl Target {
         match self.state {
             State::Dialling { until, .. } if until > now => self.dial_next(now),
             State::Dialling { .. } => self.give_up(),
-            State::Claimed { .. } => self.fail(Failure::TimedOut),
+            State::Claimed { .. } => self.fail(StreamFailure::TimedOut),
             State::Ended => Vec::new(),
         }
     }
@@ -177,10 +177,10 @@ impl Target {
     fn give_up(&mut self) -> Vec<Act> {
         self.state = State::Ended;
         let refusal = self.answer(Query::Error(Condition::ItemNotFound));
-        vec![refusal, if self.reversible { Act::Reverse } else { Act::Fail(Failure::Unreachable) }]
+        vec![refusal, if self.reversible { Act::Reverse } else { Act::Fail(StreamFailure::Unreachable) }]
     }
 
-    fn fail(&mut self, why: Failure) -> Vec<Act> {
+    fn fail(&mut self, why: StreamFailure) -> Vec<Act> {
         self.state = State::Ended;
         vec![Act::Fail(why)]
     }

@@ -1,8 +1,9 @@
 //! The connection to the server: dialling, keep-alives, loss.
 
 use super::{
-    Close, Component, ComponentHost, ConnId, DIAL, DIAL_NOT_LAST, DialFailure, ErrorClass, Flight, HANDSHAKE,
-    HostEvent, IqHandler, KEEP_ALIVE, LASTING, Loss, Now, Output, SocketAddr, State, StreamCondition, Vec,
+    Close, Component, ComponentEvent, ComponentHost, ConnId, DIAL, DIAL_NOT_LAST, DialFailure, ErrorClass,
+    Event, Flight, HANDSHAKE, IqHandler, KEEP_ALIVE, LASTING, Loss, Now, Output, SocketAddr, State,
+    StreamCondition, Vec,
 };
 use crate::dialer::ADDRESSES_MAX;
 use crate::endpoint::Host;
@@ -69,7 +70,7 @@ impl<M: IqHandler> ComponentHost<M> {
         self.flight = Flight::Idle;
         self.reported = None;
         self.is_full = false;
-        self.events.push_back(HostEvent::Up);
+        self.conns.event(Event::Component(ComponentEvent::Up));
         self.inner.handle_online(now);
     }
 
@@ -90,7 +91,7 @@ impl<M: IqHandler> ComponentHost<M> {
             self.wake = Some(now.mono + again);
         }
         if self.reported.replace(why) != Some(why) {
-            self.events.push_back(HostEvent::Down { why, again });
+            self.conns.event(Event::Component(ComponentEvent::Down { why, again }));
         }
         if up_since.is_some() {
             self.inner.handle_offline(now);

@@ -12,7 +12,7 @@ use core::net::SocketAddr;
 use super::{Config, Connector, State};
 use crate::dtcp::endpoint::{Action, DtcpEndpoint};
 use crate::dtcp::line::{self, Command, Found};
-use crate::dtcp::negotiation::{Failure, Refusal, SessionId, Signal};
+use crate::dtcp::negotiation::{Refusal, SessionFailure, SessionId, Signal};
 use crate::dtcp::{Direct, HANDSHAKE_MAX};
 use crate::event::{ConnectError, ConnectFailure, Event, NotDirect};
 use crate::http::offer::{self, Offered};
@@ -216,8 +216,11 @@ impl Connector {
                     self.went_direct(session, on, now);
                 }
                 Action::Failed { session, why, connect_error } => {
-                    let why =
-                        if why == Failure::Deadline { NotDirect::TimedOut } else { NotDirect::NoAddress };
+                    let why = if why == SessionFailure::Deadline {
+                        NotDirect::TimedOut
+                    } else {
+                        NotDirect::NoAddress
+                    };
                     self.failed_directly(session, connect_error.map_or(why, NotDirect::Failed), now);
                 }
             }

@@ -8,7 +8,7 @@
 
 use core::net::SocketAddr;
 
-use super::negotiation::{Config, Failure, LinkId, Negotiation, Output, SessionId, Signal, TlsRole};
+use super::negotiation::{Config, LinkId, Negotiation, Output, SessionFailure, SessionId, Signal, TlsRole};
 use crate::conns::Conns;
 use crate::event::ConnectError;
 use crate::limiter::Source;
@@ -30,7 +30,7 @@ pub(crate) enum Action {
     /// An address that the peer offered is dialled.
     Dialled { session: SessionId, on: ConnId, to: SocketAddr },
     /// The session has ended without a connection.
-    Failed { session: SessionId, why: Failure, connect_error: Option<ConnectError> },
+    Failed { session: SessionId, why: SessionFailure, connect_error: Option<ConnectError> },
 }
 
 /// A DTCP endpoint within a machine.

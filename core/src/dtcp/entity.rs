@@ -12,12 +12,12 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::endpoint::{Action, DtcpEndpoint};
-use super::negotiation::{self, Failure, LinkId, Refusal, SessionId, Signal};
+use super::negotiation::{self, LinkId, Refusal, SessionFailure, SessionId, Signal};
 use crate::conns::{Conns, Ended};
 use crate::dtcp::xmpp::{self, Message};
 use crate::endpoint::HostPort;
 use crate::entropy::Entropy;
-use crate::event::{ConnectError, Event};
+use crate::event::{ConnectError, DtcpEvent, Event, Refused};
 use crate::machine::{Close, ConnId, End, Output};
 use crate::pair::{self, Side};
 use crate::sorted_vec_map::SortedVecMap;
@@ -27,9 +27,9 @@ use crate::xmpp::iq::{Iq, Kind};
 use crate::xmpp::jid::{Allow, IqId, Jid};
 
 mod door;
-mod event;
+mod outcome;
 
-pub use event::{DtcpEvent, Outcome, Refused};
+pub use outcome::Outcome;
 
 /// The maximum number of concurrent requests. The first that succeeds is served, so that a request that fails does
 /// not block others.
@@ -70,8 +70,7 @@ pub enum Role {
     },
 }
 
-/// The state machine. In addition to [`Machine`](crate::machine::Machine) and
-/// [`IqHandler`](crate::component_host::IqHandler) it has [`Entity::poll_event`].
+/// The state machine: a [`Machine`](crate::machine::Machine) and an [`IqHandler`](crate::component_host::IqHandler).
 #[derive(Debug)]
 pub struct Entity {
     config: Config,
@@ -82,7 +81,6 @@ pub struct Entity {
     is_online: bool,
     entropy: Entropy,
     iqs: VecDeque<Iq>,
-    events: VecDeque<DtcpEvent>,
     outcome: Option<Outcome>,
     /// Whether no new session begins.
     over: bool,
@@ -147,16 +145,10 @@ impl Entity {
             is_online: false,
             entropy,
             iqs: VecDeque::new(),
-            events: VecDeque::new(),
             outcome: None,
             over: false,
             config,
         }
-    }
-
-    /// The next event to log.
-    pub fn poll_event(&mut self) -> Option<DtcpEvent> {
-        self.events.pop_front()
     }
 
     /// The result of the local connection; `None` while it is open.
@@ -181,8 +173,8 @@ impl Entity {
     fn expire(&mut self, now: Now) {
         let Role::Open { to } = &self.config.role else { return };
         if self.sessions.is_empty() {
-            let refused = Refused { why: Failure::Deadline, error: None, connect_error: None };
-            self.events.push_back(DtcpEvent::Failed { peer: to.clone(), refused: refused.clone() });
+            let refused = Refused { why: SessionFailure::Deadline, error: None, connect_error: None };
+            self.conns.event(Event::Dtcp(DtcpEvent::Failed { peer: to.clone(), refused: refused.clone() }));
             self.finish(Outcome::Failed(refused), now);
         }
     }
@@ -195,7 +187,7 @@ impl Entity {
         }
         let peer = to.clone();
         let session = self.dtcp_endpoint.negotiation().request(peer.as_str(), &self.config.hosts, now.mono);
-        self.events.push_back(DtcpEvent::Begun { peer: peer.clone() });
+        self.conns.event(Event::Dtcp(DtcpEvent::Begun { peer: peer.clone() }));
         self.sessions.insert(session, SessionInfo { peer, id: None, error: None });
     }
 
@@ -223,7 +215,7 @@ impl Entity {
     }
 
     fn decline(&mut self, iq: &Iq, condition: Condition, text: &str) {
-        self.events.push_back(DtcpEvent::Declined { peer: iq.from.clone(), condition });
+        self.conns.event(Event::Dtcp(DtcpEvent::Declined { peer: iq.from.clone(), condition }));
         self.iqs.extend(iq.refusal(condition, text));
     }
 
@@ -287,7 +279,7 @@ impl Entity {
                 Action::Established { session, on, tls } => self.established(session, on, tls, now),
                 Action::Dialled { session, to, .. } => {
                     if let Some(info) = self.sessions.get(&session) {
-                        self.events.push_back(DtcpEvent::Dialled { peer: info.peer.clone(), to });
+                        self.conns.event(Event::Dtcp(DtcpEvent::Dialled { peer: info.peer.clone(), to }));
                     }
                 }
                 Action::Failed { session, why, connect_error } => {
@@ -308,7 +300,7 @@ impl Entity {
                 xmpp::request(me, &peer, id, &ours)
             }
             Signal::Answer(ours) => {
-                self.events.push_back(DtcpEvent::Begun { peer: peer.clone() });
+                self.conns.event(Event::Dtcp(DtcpEvent::Begun { peer: peer.clone() }));
                 xmpp::answer(me, &peer, info.id.take(), &ours)
             }
             Signal::GiveUp(key) => xmpp::give_up(me, &peer, IqId::random(&mut self.entropy), &key),
@@ -316,7 +308,7 @@ impl Entity {
                 let (condition, text) = xmpp::refusal(why);
                 let id = info.id.take();
                 self.sessions.remove(&session);
-                self.events.push_back(DtcpEvent::Declined { peer: peer.clone(), condition });
+                self.conns.event(Event::Dtcp(DtcpEvent::Declined { peer: peer.clone(), condition }));
                 let kind = Kind::Error(StanzaError::new(condition, text));
                 Iq { from: me.clone(), to: peer, id, kind, payload: None }
             }
@@ -327,7 +319,7 @@ impl Entity {
     fn established(&mut self, session: SessionId, on: ConnId, tls: bool, now: Now) {
         let Some(SessionInfo { peer, .. }) = self.sessions.remove(&session) else { return };
         let Some(local) = self.local.take() else { return self.conns.close(on, Close::Abort, now) };
-        self.events.push_back(DtcpEvent::Established { peer, tls });
+        self.conns.event(Event::Dtcp(DtcpEvent::Established { peer, tls }));
         for half in [on, local] {
             self.conns.emit(Output::Read { on: half, wanted: true });
             self.conns.set_state(half, State::Paired);
@@ -335,16 +327,22 @@ impl Entity {
         self.conns.pair(on, local, false, now);
         self.over = true;
         for info in self.sessions.values() {
-            let refused = Refused { why: Failure::Busy, error: None, connect_error: None };
-            self.events.push_back(DtcpEvent::Failed { peer: info.peer.clone(), refused });
+            let refused = Refused { why: SessionFailure::Busy, error: None, connect_error: None };
+            self.conns.event(Event::Dtcp(DtcpEvent::Failed { peer: info.peer.clone(), refused }));
         }
         self.cancel_all();
     }
 
-    fn failed(&mut self, session: SessionId, why: Failure, connect_error: Option<ConnectError>, now: Now) {
+    fn failed(
+        &mut self,
+        session: SessionId,
+        why: SessionFailure,
+        connect_error: Option<ConnectError>,
+        now: Now,
+    ) {
         let Some(SessionInfo { peer, error, .. }) = self.sessions.remove(&session) else { return };
         let refused = Refused { why, error, connect_error };
-        self.events.push_back(DtcpEvent::Failed { peer, refused: refused.clone() });
+        self.conns.event(Event::Dtcp(DtcpEvent::Failed { peer, refused: refused.clone() }));
         // An accepting entity continues: the next request may succeed.
         if let Role::Open { .. } = self.config.role {
             self.finish(Outcome::Failed(refused), now);
@@ -353,11 +351,11 @@ impl Entity {
 
     fn pair_over(&mut self, ended: Option<Ended>, now: Now) {
         let Some(Ended { pair, over, .. }) = ended else { return };
-        self.events.push_back(DtcpEvent::Ended {
+        self.conns.event(Event::Dtcp(DtcpEvent::Ended {
             from_peer: pair.bytes_from(Side::Hidden),
             to_peer: pair.bytes_from(Side::Client),
             why: over.why,
-        });
+        }));
         self.finish(Outcome::Ended(over.why), now);
     }
 

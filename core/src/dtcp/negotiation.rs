@@ -34,9 +34,10 @@ mod link;
 mod output;
 mod session;
 
+pub use crate::event::SessionFailure;
 pub use crate::offer::Refusal;
 use link::{Link, UsedKey};
-pub use output::{Failure, Output, Signal, TlsRole};
+pub use output::{Output, Signal, TlsRole};
 use session::{Peer, Session, account};
 
 /// The number of a session.
@@ -132,7 +133,7 @@ impl Negotiation {
     pub fn request(&mut self, peer: &str, hosts: &[HostPort], now: Time) -> SessionId {
         let id = SessionId(self.number());
         if self.sessions.len() >= self.config.sessions_max {
-            self.emit(Output::Failed { session: id, why: Failure::Busy });
+            self.emit(Output::Failed { session: id, why: SessionFailure::Busy });
             return id;
         }
         let offer = self.offer(hosts);
@@ -180,7 +181,7 @@ impl Negotiation {
         let largest = accounts.into_values().max().filter(|(sessions, _)| *sessions > own + 1);
         let Some((_, Reverse(oldest))) = largest else { return false };
         self.signal_give_up(oldest);
-        self.fail(oldest, Failure::Busy);
+        self.fail(oldest, SessionFailure::Busy);
         true
     }
 
@@ -200,7 +201,7 @@ impl Negotiation {
     /// ended.
     pub fn handle_refused(&mut self, session: SessionId) {
         if self.sessions.get(&session).is_some_and(Session::is_unanswered) {
-            self.fail(session, Failure::Refused);
+            self.fail(session, SessionFailure::Refused);
         }
     }
 
@@ -303,7 +304,7 @@ impl Negotiation {
             self.sessions.iter().filter(|(_, it)| late(it.due())).map(|(id, _)| *id).collect();
         for session in sessions {
             self.signal_give_up(session);
-            self.fail(session, Failure::Deadline);
+            self.fail(session, SessionFailure::Deadline);
         }
         self.check_invariants();
     }

@@ -1,9 +1,10 @@
 //! One entity; the test plays its peers.
 
-use rendezvous_core::bytestream::entity::{Config, Entity, StreamEvent};
+use rendezvous_core::bytestream::entity::{Config, Entity};
 use rendezvous_core::bytestream::name::{IqId, StreamId};
-use rendezvous_core::bytestream::role::Failure;
+use rendezvous_core::bytestream::role::StreamFailure;
 use rendezvous_core::bytestream::stanza::{Connection, Query, Stanza};
+use rendezvous_core::event::{Event, StreamEvent};
 use rendezvous_core::machine::{ConnId, DialFailure, Listener, Machine, Output};
 use rendezvous_core::time::Span;
 
@@ -66,8 +67,14 @@ impl Harness<Entity> {
 
     /// The events, except for the dials.
     pub(crate) fn events(&mut self) -> Vec<StreamEvent> {
-        let events = std::iter::from_fn(|| self.machine.poll_event());
-        events.filter(|it| !matches!(it, StreamEvent::Dialled { .. })).collect()
+        let events = std::mem::take(&mut self.xmpp_events).into_iter();
+        events
+            .filter_map(|event| match event {
+                Event::Stream(StreamEvent::Dialled { .. }) => None,
+                Event::Stream(event) => Some(event),
+                _ => None,
+            })
+            .collect()
     }
 
     pub(crate) fn deliver(&mut self, stanza: Stanza) {
@@ -137,7 +144,7 @@ impl Harness<Entity> {
     }
 
     #[track_caller]
-    pub(crate) fn assert_failed(&mut self, why: Failure) {
+    pub(crate) fn assert_failed(&mut self, why: StreamFailure) {
         assert_eq!(self.events(), [StreamEvent::Failed { peer: jid(PEER), why }]);
         assert_eq!((self.machine.sessions(), self.machine.connections()), (0, 0));
         // A stale deadline may wake it once more.

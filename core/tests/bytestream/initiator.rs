@@ -1,9 +1,10 @@
 //! The initiator's table, row by row.
 
-use rendezvous_core::bytestream::entity::{Entity, StreamEvent};
-use rendezvous_core::bytestream::role::Failure;
+use rendezvous_core::bytestream::entity::Entity;
+use rendezvous_core::bytestream::role::StreamFailure;
 use rendezvous_core::bytestream::stanza::{Condition, Query, Stanza};
 use rendezvous_core::component_host::IqHandler;
+use rendezvous_core::event::StreamEvent;
 use rendezvous_core::machine::{Close, ConnId, End, Machine, Output};
 use rendezvous_core::time::Span;
 
@@ -221,7 +222,7 @@ fn i4_an_error_of_the_proxy_fails() {
         query: Query::Error(Condition::RemoteServerTimeout),
     });
     assert!(harness.asked(Output::Close { on, how: Close::Abort }));
-    harness.assert_failed(Failure::Disowned(Condition::RemoteServerTimeout));
+    harness.assert_failed(StreamFailure::Disowned(Condition::RemoteServerTimeout));
 }
 
 #[test]
@@ -230,14 +231,14 @@ fn i4_every_dial_failed() {
     harness.refused(on);
     let (on, _) = harness.one_dial();
     harness.refused(on);
-    harness.assert_failed(Failure::Unreachable);
+    harness.assert_failed(StreamFailure::Unreachable);
 }
 
 #[test]
 fn i4_a_reset_of_the_socket_fails() {
     let (mut harness, on, _) = claiming();
     harness.call(|entity, now| entity.handle_end(on, End::Reset, now));
-    harness.assert_failed(Failure::Reset);
+    harness.assert_failed(StreamFailure::Reset);
 }
 
 #[test]
@@ -258,7 +259,7 @@ fn i4_60_s_from_the_targets_word() {
     harness.wait(just_under(51));
     harness.assert_waits();
     harness.wait(Span(1));
-    harness.assert_failed(Failure::TimedOut);
+    harness.assert_failed(StreamFailure::TimedOut);
 }
 
 #[test]
@@ -267,7 +268,7 @@ fn i1_an_unknown_or_missing_jid_fails() {
         let mut harness = entity();
         let offer = harness.begin();
         harness.answers(&offer, Query::Result { sid: None, connection });
-        harness.assert_failed(Failure::UnknownConnection);
+        harness.assert_failed(StreamFailure::UnknownConnection);
     }
 }
 
@@ -276,7 +277,7 @@ fn i1_our_own_jid_is_unknown_where_it_was_not_offered() {
     let mut harness = entity_with(|config| config.connections.retain(|it| it.jid == jid(PROXY)));
     let offer = harness.begin();
     harness.is_used(&offer, ME);
-    harness.assert_failed(Failure::UnknownConnection);
+    harness.assert_failed(StreamFailure::UnknownConnection);
 }
 
 #[test]
@@ -286,7 +287,7 @@ fn i2_a_proxy_named_after_a_claim_here_fails() {
     harness.accept("10.0.0.2:1001");
     harness.is_claimed(&offer, "10.0.0.1:1001");
     harness.is_used(&offer, PROXY);
-    harness.assert_failed(Failure::UnknownConnection);
+    harness.assert_failed(StreamFailure::UnknownConnection);
 }
 
 #[test]
@@ -325,7 +326,7 @@ fn i2_a_reset_of_the_socket_fails() {
     let on = harness.accept("10.0.0.2:1001");
     harness.is_claimed(&offer, "10.0.0.1:1001");
     harness.call(|entity, now| entity.handle_end(on, End::Reset, now));
-    harness.assert_failed(Failure::Reset);
+    harness.assert_failed(StreamFailure::Reset);
 }
 
 #[test]
@@ -335,7 +336,7 @@ fn i1_60_s_without_an_answer_fail() {
     harness.wait(just_under(60));
     harness.assert_waits();
     harness.wait(Span(1));
-    harness.assert_failed(Failure::TimedOut);
+    harness.assert_failed(StreamFailure::TimedOut);
 }
 
 #[test]
@@ -357,14 +358,14 @@ fn i5_roles_are_changed_once() {
     let (mut harness, offer) = refused();
     harness.is_offered(offer.sid.as_str(), vec![]);
     assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ItemNotFound)]);
-    harness.assert_failed(Failure::Unreachable);
+    harness.assert_failed(StreamFailure::Unreachable);
 }
 
 #[test]
 fn i5_10_s_without_an_offer_fail_with_what_the_peer_said() {
     let (mut harness, _) = refused();
     assert_eq!(harness.wait_for_failure(), Span::from_secs(10));
-    harness.assert_failed(Failure::Refused(Condition::ItemNotFound));
+    harness.assert_failed(StreamFailure::Refused(Condition::ItemNotFound));
 }
 
 #[test]
@@ -372,7 +373,7 @@ fn i5_an_offer_with_another_stream_id_is_another_stream() {
     let (mut harness, _) = refused();
     harness.actions();
     harness.is_offered("other", vec![connection(PEER, "10.0.0.2:7000")]);
-    assert_eq!(harness.events(), [StreamEvent::Failed { peer: jid(PEER), why: Failure::Replaced }]);
+    assert_eq!(harness.events(), [StreamEvent::Failed { peer: jid(PEER), why: StreamFailure::Replaced }]);
     assert_eq!(harness.one_dial().1, "10.0.0.2:7000");
     assert_eq!(harness.machine.sessions(), 1);
 }
@@ -382,7 +383,7 @@ fn i1_a5_1_without_reversal_an_error_is_the_end() {
     let mut harness = entity_with(|config| config.reversal = false);
     let offer = harness.begin();
     harness.answers(&offer, Query::Error(Condition::NotAcceptable));
-    harness.assert_failed(Failure::Refused(Condition::NotAcceptable));
+    harness.assert_failed(StreamFailure::Refused(Condition::NotAcceptable));
 }
 
 #[test]
@@ -393,7 +394,7 @@ fn any_cancel_closes_all_sockets() {
     harness.accept("10.0.0.2:1001");
     harness.is_claimed(&offer, "10.0.0.1:1001");
     harness.call(|entity, now| entity.handle_end(local, End::Reset, now));
-    harness.assert_failed(Failure::Cancelled);
+    harness.assert_failed(StreamFailure::Cancelled);
 }
 
 #[test]
@@ -401,10 +402,10 @@ fn any_shutting_down_cancels_and_begins_nothing() {
     let mut harness = entity();
     harness.begin();
     harness.call(|entity, now| entity.handle_drain(now));
-    harness.assert_failed(Failure::Cancelled);
+    harness.assert_failed(StreamFailure::Cancelled);
     harness.call(|entity, now| entity.handle_begin(jid(PEER), None, now));
     assert_eq!(harness.stanzas(), []);
-    harness.assert_failed(Failure::Cancelled);
+    harness.assert_failed(StreamFailure::Cancelled);
 }
 
 #[test]
@@ -486,7 +487,7 @@ fn an_error_without_an_id_is_for_the_one_question_of_its_sender() {
     harness.deliver(without_id(PEER, Query::Error(Condition::ItemNotFound)));
     harness.assert_waits();
     harness.deliver(without_id(PROXY, Query::Error(Condition::RemoteServerTimeout)));
-    harness.assert_failed(Failure::Disowned(Condition::RemoteServerTimeout));
+    harness.assert_failed(StreamFailure::Disowned(Condition::RemoteServerTimeout));
 }
 
 #[test]
@@ -501,6 +502,6 @@ fn a_refusal_that_no_offer_follows_fails_at_once() {
         let mut harness = entity();
         let offer = harness.begin();
         harness.answers(&offer, Query::Error(why));
-        harness.assert_failed(Failure::Refused(why));
+        harness.assert_failed(StreamFailure::Refused(why));
     }
 }

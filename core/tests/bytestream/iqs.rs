@@ -68,7 +68,8 @@ fn an_entity_offers_and_is_refused_in_iqs() {
     assert_eq!((&offer.from, &offer.to), (&jid(ME), &jid(PEER)));
     let refusal = offer.refusal(condition::Condition::NotAcceptable, "").expect("it was a request");
     harness.call(|entity, now| entity.handle_iq(refusal, now));
-    harness.assert_failed(rendezvous_core::bytestream::role::Failure::Refused(Condition::NotAcceptable));
+    harness
+        .assert_failed(rendezvous_core::bytestream::role::StreamFailure::Refused(Condition::NotAcceptable));
     harness.call(IqHandler::handle_drain);
     assert!(harness.machine.is_done());
 }

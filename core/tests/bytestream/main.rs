@@ -72,8 +72,9 @@ mod harness;
 use std::net::SocketAddr;
 
 use rendezvous_core::bytestream::name::{IqId, Jid, StreamId};
-use rendezvous_core::bytestream::proxy::{Config, Proxy, ProxyEvent};
+use rendezvous_core::bytestream::proxy::{Config, Proxy};
 use rendezvous_core::bytestream::stanza::{Condition, Query, Stanza};
+use rendezvous_core::event::{Event, ProxyEvent};
 use rendezvous_core::machine::{Close, ConnId, Listener, Machine, Output};
 
 use harness::{Done, Harness, asked};
@@ -146,7 +147,13 @@ impl Harness<Proxy> {
     }
 
     fn events(&mut self) -> Vec<ProxyEvent> {
-        std::iter::from_fn(|| self.machine.poll_event()).collect()
+        let events = std::mem::take(&mut self.xmpp_events).into_iter();
+        events
+            .filter_map(|event| match event {
+                Event::StreamProxy(event) => Some(event),
+                _ => None,
+            })
+            .collect()
     }
 
     /// A claim from this JID, with this id, on the stream `s`.

@@ -1,9 +1,9 @@
 //! The proxy's table, row by row.
 
 use rendezvous_core::bytestream::name::Allow;
-use rendezvous_core::bytestream::proxy::ProxyEvent;
 use rendezvous_core::bytestream::stanza::{Condition, Connection, Query};
 use rendezvous_core::component_host::IqHandler;
+use rendezvous_core::event::ProxyEvent;
 use rendezvous_core::machine::{Close, End, Machine, Output};
 use rendezvous_core::pair::{EndReason, Side};
 use rendezvous_core::time::Span;

@@ -1,11 +1,12 @@
 //! The target's table, row by row.
 
 use rendezvous_core::acl::Policy;
-use rendezvous_core::bytestream::entity::{Entity, StreamEvent};
+use rendezvous_core::bytestream::entity::Entity;
 use rendezvous_core::bytestream::name::Allow;
-use rendezvous_core::bytestream::role::Failure;
+use rendezvous_core::bytestream::role::StreamFailure;
 use rendezvous_core::bytestream::stanza::{Condition, Connection, Query, Stanza};
 use rendezvous_core::component_host::IqHandler;
+use rendezvous_core::event::StreamEvent;
 use rendezvous_core::machine::{Close, ConnId, End, Machine, Output};
 use rendezvous_core::time::Span;
 
@@ -39,7 +40,7 @@ fn t0_a1_no_connection_is_404() {
     let mut harness = entity_with(|config| config.reversal = false);
     harness.is_offered("s", vec![]);
     assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ItemNotFound)]);
-    harness.assert_failed(Failure::Unreachable);
+    harness.assert_failed(StreamFailure::Unreachable);
 }
 
 #[test]
@@ -62,7 +63,7 @@ fn t0_a1_3_not_where_it_has_nothing_to_offer_either() {
     let mut harness = entity_with(|config| config.connections.clear());
     harness.is_offered("s", vec![]);
     assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ItemNotFound)]);
-    harness.assert_failed(Failure::Unreachable);
+    harness.assert_failed(StreamFailure::Unreachable);
 }
 
 #[test]
@@ -71,7 +72,7 @@ fn t0_a1_3_roles_are_changed_once() {
     harness.is_offered("s", vec![]);
     let offer = harness.stanzas().remove(1);
     harness.deliver(Stanza { peer: jid(PEER), id: offer.id, query: Query::Error(Condition::ItemNotFound) });
-    harness.assert_failed(Failure::Refused(Condition::ItemNotFound));
+    harness.assert_failed(StreamFailure::Refused(Condition::ItemNotFound));
 }
 
 #[test]
@@ -154,7 +155,7 @@ fn dialled(policy: &Policy, offered: &[&str]) -> Vec<String> {
         let any = dials(&harness.actions()).into_iter().next();
         if any.is_none() {
             assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ItemNotFound)]);
-            harness.assert_failed(Failure::Unreachable);
+            harness.assert_failed(StreamFailure::Unreachable);
         }
         any.map(|(_, to)| to.to_string())
     };
@@ -214,7 +215,7 @@ fn t1_a2_every_dial_failed_is_404() {
     let (on, _) = harness.one_dial();
     harness.refused(on);
     assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ItemNotFound)]);
-    harness.assert_failed(Failure::Unreachable);
+    harness.assert_failed(StreamFailure::Unreachable);
 }
 
 #[test]
@@ -237,7 +238,7 @@ fn t1_all_dials_together_may_take_60_s() {
     assert_eq!(dials(&harness.actions()).len(), 6);
     harness.wait(Span(1));
     assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::ItemNotFound)]);
-    harness.assert_failed(Failure::Unreachable);
+    harness.assert_failed(StreamFailure::Unreachable);
 }
 
 #[test]
@@ -280,7 +281,7 @@ fn t2_a4_an_error_closes() {
     let (mut harness, on, claim) = claimed();
     harness.deliver(Stanza { peer: claim.peer, id: claim.id, query: Query::Error(Condition::ItemNotFound) });
     assert!(harness.asked(Output::Close { on, how: Close::Abort }));
-    harness.assert_failed(Failure::Disowned(Condition::ItemNotFound));
+    harness.assert_failed(StreamFailure::Disowned(Condition::ItemNotFound));
 }
 
 #[test]
@@ -297,7 +298,7 @@ fn t2_nothing_is_read_before_it_is_clear() {
 fn t2_a_reset_of_the_socket_closes() {
     let (mut harness, on, _) = claimed();
     harness.call(|entity, now| entity.handle_end(on, End::Reset, now));
-    harness.assert_failed(Failure::Reset);
+    harness.assert_failed(StreamFailure::Reset);
 }
 
 #[test]
@@ -317,7 +318,7 @@ fn t2_after_a_clean_end_60_s_without_an_answer_close_all_the_same() {
     let (mut harness, on, _) = claimed();
     harness.call(|entity, now| entity.handle_end(on, End::Clean, now));
     harness.wait(Span::from_secs(60));
-    harness.assert_failed(Failure::TimedOut);
+    harness.assert_failed(StreamFailure::TimedOut);
 }
 
 #[test]
@@ -326,7 +327,7 @@ fn t2_60_s_without_an_answer_close() {
     harness.actions();
     assert_eq!(harness.wait_for_deadline(), Span::from_secs(60));
     assert!(harness.asked(Output::Close { on, how: Close::Abort }));
-    harness.assert_failed(Failure::TimedOut);
+    harness.assert_failed(StreamFailure::TimedOut);
 }
 
 #[test]
@@ -354,7 +355,7 @@ fn t9_a_local_connection_outlives_the_failure_of_a_peers_stream() {
     let mut harness = entity_with(|config| (config.service, config.reversal) = (None, false));
     let local = harness.local();
     harness.is_offered("1", vec![]);
-    assert_eq!(harness.events(), [StreamEvent::Failed { peer: jid(PEER), why: Failure::Unreachable }]);
+    assert_eq!(harness.events(), [StreamEvent::Failed { peer: jid(PEER), why: StreamFailure::Unreachable }]);
     harness.stanzas();
     harness.is_offered("2", offered());
     let (on, _) = harness.one_dial();

@@ -1,8 +1,8 @@
 //! All three roles against each other, in memory: whole streams, byte for byte.
 
-use rendezvous_core::bytestream::entity::StreamEvent;
-use rendezvous_core::bytestream::role::Failure;
+use rendezvous_core::bytestream::role::StreamFailure;
 use rendezvous_core::bytestream::stanza::Condition;
+use rendezvous_core::event::StreamEvent;
 use rendezvous_core::machine::End;
 use rendezvous_core::pair::EndReason;
 use rendezvous_core::time::Span;
@@ -76,8 +76,11 @@ fn two_ends_that_cannot_be_reached_give_up_after_one_reversal() {
     });
     world.unreachable = vec![at("10.0.0.1:5000"), at("10.0.0.2:5000")];
     let local = world.open();
-    assert_eq!(world.alice_reports, [StreamEvent::Failed { peer: jid(BOB), why: Failure::Unreachable }]);
-    let why = Failure::Refused(Condition::ItemNotFound);
+    assert_eq!(
+        world.alice_reports,
+        [StreamEvent::Failed { peer: jid(BOB), why: StreamFailure::Unreachable }]
+    );
+    let why = StreamFailure::Refused(Condition::ItemNotFound);
     assert_eq!(world.bob_reports, [StreamEvent::Failed { peer: jid(ALICE), why }]);
     assert_eq!(world.ended(local), Some(End::Reset), "no clean end");
 }
@@ -88,7 +91,7 @@ fn a4_behind_a_nat_that_rewrites_ports_the_proxy_finds_no_socket() {
     world.nat = true;
     world.open();
     world.wait(Span::from_secs(60));
-    let disowned = Failure::Disowned(Condition::ItemNotFound);
+    let disowned = StreamFailure::Disowned(Condition::ItemNotFound);
     assert_eq!(world.alice_reports, [StreamEvent::Failed { peer: jid(BOB), why: disowned }]);
     assert_eq!(world.bob_reports, [StreamEvent::Failed { peer: jid(ALICE), why: disowned }]);
     assert!(world.service.is_empty());
@@ -100,7 +103,7 @@ fn a5_who_is_not_wanted_learns_it() {
         (alice.reversal, bob.service) = (false, None);
     });
     world.open();
-    let why = Failure::Refused(Condition::NotAcceptable);
+    let why = StreamFailure::Refused(Condition::NotAcceptable);
     assert_eq!(world.alice_reports, [StreamEvent::Failed { peer: jid(BOB), why }]);
 }
 

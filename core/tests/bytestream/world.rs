@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use rendezvous_core::bytestream::entity::{self, Entity};
 use rendezvous_core::bytestream::proxy::Proxy;
 use rendezvous_core::bytestream::stanza::Stanza;
+use rendezvous_core::event::StreamEvent;
 use rendezvous_core::machine::{End, Listener, Machine};
 use rendezvous_core::time::{Now, Span};
 
@@ -29,8 +30,8 @@ pub(crate) struct World {
     pub(crate) alice: Shell<Entity>,
     pub(crate) bob: Shell<Entity>,
     pub(crate) proxy: Shell<Proxy>,
-    pub(crate) alice_reports: Vec<entity::StreamEvent>,
-    pub(crate) bob_reports: Vec<entity::StreamEvent>,
+    pub(crate) alice_reports: Vec<StreamEvent>,
+    pub(crate) bob_reports: Vec<StreamEvent>,
     /// Bob's service: its side of the connections to it.
     pub(crate) service: Vec<Hand>,
     /// The addresses that cannot be connected to.
@@ -249,11 +250,8 @@ impl World {
             happened = true;
             self.post(PROXY, stanza);
         }
-        while self.proxy.machine.poll_event().is_some() {}
-        let events = std::iter::from_fn(|| self.alice.machine.poll_event());
-        self.alice_reports.extend(events.filter(|it| !matches!(it, entity::StreamEvent::Dialled { .. })));
-        let events = std::iter::from_fn(|| self.bob.machine.poll_event());
-        self.bob_reports.extend(events.filter(|it| !matches!(it, entity::StreamEvent::Dialled { .. })));
+        self.alice_reports.append(&mut self.alice.stream_events);
+        self.bob_reports.append(&mut self.bob.stream_events);
         happened
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Harness<M> {
     pub(crate) idle: Option<Time>,
     log: Vec<Done>,
     reported: usize,
+    /// Events of machines behind a component that were not taken yet.
+    pub(crate) xmpp_events: Vec<Event>,
 }
 
 /// An action of a machine.
@@ -34,7 +36,8 @@ pub(crate) fn address(host: u8, port: u16) -> SocketAddr {
 
 impl<M: Machine> Harness<M> {
     pub(crate) fn new(machine: M) -> Self {
-        let mut harness = Self { machine, now: beginning(), idle: None, log: Vec::new(), reported: 0 };
+        let (now, xmpp_events) = (beginning(), Vec::new());
+        let mut harness = Self { machine, now, idle: None, log: Vec::new(), reported: 0, xmpp_events };
         harness.drain();
         harness
     }
@@ -60,6 +63,9 @@ impl<M: Machine> Harness<M> {
                     assert_eq!(text.len(), len as usize);
                     self.log.push(Done::Sent(to, text));
                 }
+                Output::Event(
+                    event @ (Event::Component(_) | Event::Dtcp(_) | Event::Stream(_) | Event::StreamProxy(_)),
+                ) => self.xmpp_events.push(event),
                 output => {
                     if let Output::Close { on, .. } = output
                         && !closed.contains(&on)

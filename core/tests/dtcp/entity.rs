@@ -2,9 +2,10 @@
 
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::component_host::IqHandler;
-use rendezvous_core::dtcp::entity::{Config, DtcpEvent, Entity, Outcome, Refused, Role, SESSIONS_MAX};
-use rendezvous_core::dtcp::negotiation::{self, Failure};
+use rendezvous_core::dtcp::entity::{Config, Entity, Outcome, Role, SESSIONS_MAX};
+use rendezvous_core::dtcp::negotiation;
 use rendezvous_core::dtcp::xmpp::{self as dtcp, Message};
+use rendezvous_core::event::{DtcpEvent, Event, Refused, SessionFailure};
 use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Output};
 use rendezvous_core::pair::{self, EndReason};
 use rendezvous_core::time::Span;
@@ -68,7 +69,13 @@ impl Stage {
     }
 
     fn events(&mut self) -> Vec<DtcpEvent> {
-        std::iter::from_fn(|| self.harness.machine.poll_event()).collect()
+        let events = std::mem::take(&mut self.harness.xmpp_events).into_iter();
+        events
+            .filter_map(|event| match event {
+                Event::Dtcp(event) => Some(event),
+                _ => None,
+            })
+            .collect()
     }
 
     /// Handles an IQ. Returns the answers.
@@ -232,7 +239,7 @@ fn case_6_a_request_where_neither_has_a_host_is_refused_with_503() {
 
 #[test]
 fn case_9_when_both_gave_up_who_opens_fails_and_who_accepts_goes_on() {
-    let refused = Refused { why: Failure::Unreachable, error: None, connect_error: None };
+    let refused = Refused { why: SessionFailure::Unreachable, error: None, connect_error: None };
     let (mut stage, request) = Stage::open(&[HOST]);
     stage.receive(&answer(&request, JOE, &[]));
     goes_on(&mut stage);
@@ -253,7 +260,11 @@ fn case_10_at_the_deadline_the_other_is_told_and_the_session_is_over() {
     let (mut stage, request) = Stage::open(&[HOST]);
     stage.receive(&answer(&request, JOE, &[]));
     stage.harness.wait(Span::from_secs(60));
-    stage.is_over(&Outcome::Failed(Refused { why: Failure::Deadline, error: None, connect_error: None }));
+    stage.is_over(&Outcome::Failed(Refused {
+        why: SessionFailure::Deadline,
+        error: None,
+        connect_error: None,
+    }));
 }
 
 #[test]
@@ -385,7 +396,11 @@ fn case_16_an_answer_without_a_key_fails_the_session() {
     let mut odd = answer(&request, JOE, &[]);
     odd.payload = None;
     assert_eq!(stage.receive(&odd), []);
-    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: None, connect_error: None }));
+    stage.is_over(&Outcome::Failed(Refused {
+        why: SessionFailure::Refused,
+        error: None,
+        connect_error: None,
+    }));
 }
 
 #[test]
@@ -398,7 +413,7 @@ fn a_refusal_fails_the_session_and_what_it_says_is_kept() {
     refusal.kind = Kind::Error(said.clone());
     assert_eq!(stage.receive(&refusal), []);
     stage.is_over(&Outcome::Failed(Refused {
-        why: Failure::Refused,
+        why: SessionFailure::Refused,
         error: Some(said),
         connect_error: None,
     }));

@@ -55,7 +55,9 @@ use std::net::SocketAddr;
 
 use rendezvous_core::acl::Policy;
 use rendezvous_core::dtcp::handshake::Tls;
-use rendezvous_core::dtcp::negotiation::{Config, Failure, LinkId, Negotiation, Output, SessionId, Signal};
+use rendezvous_core::dtcp::negotiation::{
+    Config, LinkId, Negotiation, Output, SessionFailure, SessionId, Signal,
+};
 use rendezvous_core::dtcp::{Fingerprint, Key, Offer, host};
 use rendezvous_core::machine::Close;
 use rendezvous_core::opaque::Opaque;
@@ -190,7 +192,7 @@ fn established(session: SessionId, link: LinkId) -> Output {
     Output::Established { session, link, tls: false }
 }
 
-fn failed(session: SessionId, why: Failure) -> Output {
+fn failed(session: SessionId, why: SessionFailure) -> Output {
     Output::Failed { session, why }
 }
 

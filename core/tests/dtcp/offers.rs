@@ -2,7 +2,7 @@
 
 use rendezvous_core::acl::Policy;
 use rendezvous_core::dtcp::handshake::Tls;
-use rendezvous_core::dtcp::negotiation::{Config, Failure, LinkId, Output, Refusal, Signal, TlsRole};
+use rendezvous_core::dtcp::negotiation::{Config, LinkId, Output, Refusal, SessionFailure, Signal, TlsRole};
 use rendezvous_core::dtcp::{Fingerprint, Key, Offer};
 use rendezvous_core::machine::Close;
 use rendezvous_core::time::Span;
@@ -115,7 +115,7 @@ fn case_6_a_requestor_fails_at_once_when_neither_side_has_a_host() {
     let session = party.it.request("joe", &[], party.now);
     party.actions();
     party.it.handle_answer(session, &offer(&[]), party.now);
-    assert_eq!(party.actions(), [failed(session, Failure::Unreachable)]);
+    assert_eq!(party.actions(), [failed(session, SessionFailure::Unreachable)]);
 }
 
 #[test]
@@ -134,7 +134,8 @@ fn case_8_who_was_given_no_host_counts_as_given_up() {
     let session = party.it.handle_request("joe", &offer(&[HOST]), &[], party.now);
     let dial = one_dial(&party.actions());
     party.it.handle_dial_failed(dial);
-    let expected = [close(dial, Close::Abort), give_up(session), failed(session, Failure::Unreachable)];
+    let expected =
+        [close(dial, Close::Abort), give_up(session), failed(session, SessionFailure::Unreachable)];
     assert_eq!(party.actions(), expected[..1]);
     assert_eq!(party.sleep(Span::from_secs(10)), expected[1..]);
 }
@@ -217,7 +218,7 @@ fn case_15_too_many_sessions_are_refused() {
     party.it.handle_request("jane", &offer(&[HOST]), &[], party.now);
     assert_eq!(refusals(&party.actions()), [Refusal::Busy]);
     let session = party.it.request("jane", &[], party.now);
-    assert_eq!(party.actions(), [failed(session, Failure::Busy)]);
+    assert_eq!(party.actions(), [failed(session, SessionFailure::Busy)]);
     assert_eq!(party.it.sessions(), 1);
 }
 
@@ -237,7 +238,7 @@ fn case_16_a_refusal_fails_the_session() {
     let mut party = Party::with_tls(Tls::Off);
     let (session, _) = party.requested();
     party.it.handle_refused(session);
-    assert_eq!(party.actions(), [failed(session, Failure::Refused)]);
+    assert_eq!(party.actions(), [failed(session, SessionFailure::Refused)]);
     party.it.handle_answer(session, &offer(&[HOST]), party.now);
     assert_eq!(party.actions(), []);
 }

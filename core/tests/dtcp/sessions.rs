@@ -1,7 +1,7 @@
 //! A session with its connections: which one is chosen, what each side is told, and the fate of the others.
 
 use rendezvous_core::dtcp::handshake::Tls;
-use rendezvous_core::dtcp::negotiation::{Config, Failure, Output};
+use rendezvous_core::dtcp::negotiation::{Config, Output, SessionFailure};
 use rendezvous_core::machine::Close;
 use rendezvous_core::time::Span;
 
@@ -88,7 +88,7 @@ fn case_2_a_parked_connection_is_dismissed_when_the_request_is_refused() {
     let link = party.accepted();
     party.receive(link, &key_line(&key));
     party.it.handle_refused(session);
-    let expected = [error(link), close(link, Close::Linger), failed(session, Failure::Refused)];
+    let expected = [error(link), close(link, Close::Linger), failed(session, SessionFailure::Refused)];
     assert_eq!(party.actions(), expected);
 }
 

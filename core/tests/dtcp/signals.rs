@@ -1,7 +1,7 @@
 //! Give-ups, cancels, deadlines: how a session ends without a connection.
 
 use rendezvous_core::dtcp::handshake::Tls;
-use rendezvous_core::dtcp::negotiation::{Failure, Output, SessionId};
+use rendezvous_core::dtcp::negotiation::{Output, SessionFailure, SessionId};
 use rendezvous_core::machine::Close;
 use rendezvous_core::time::Span;
 
@@ -23,7 +23,7 @@ fn given_up() -> (Party, SessionId, rendezvous_core::dtcp::Key) {
 fn case_9_when_both_gave_up_the_session_fails_without_a_word() {
     let (mut party, session, key) = given_up();
     party.it.handle_give_up(session);
-    assert_eq!(party.actions(), [failed(session, Failure::Unreachable)]);
+    assert_eq!(party.actions(), [failed(session, SessionFailure::Unreachable)]);
     assert_eq!(party.it.session_of("joe", key.as_bytes()), None);
     assert_eq!(party.until(), None);
 }
@@ -51,7 +51,7 @@ fn case_10_when_we_gave_up_the_other_may_still_come() {
 fn case_10_when_the_other_never_gives_up_the_session_ends_at_its_deadline() {
     let (mut party, session, _) = given_up();
     assert_eq!(party.sleep(Span::from_secs(59)), []);
-    assert_eq!(party.sleep(Span::from_secs(1)), [failed(session, Failure::Deadline)]);
+    assert_eq!(party.sleep(Span::from_secs(1)), [failed(session, SessionFailure::Deadline)]);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn case_10_at_its_deadline_a_session_that_still_dials_gives_up() {
     let mut party = Party::new(config);
     let (session, _, actions) = party.requestor(&offer(&[HOST, "192.0.2.2:8000"]));
     let closes: Vec<_> = dials(&actions).iter().map(|(link, _)| close(*link, Close::Abort)).collect();
-    let expected = [&[give_up(session)], &closes[..], &[failed(session, Failure::Deadline)]].concat();
+    let expected = [&[give_up(session)], &closes[..], &[failed(session, SessionFailure::Deadline)]].concat();
     assert_eq!(party.sleep(Span::from_secs(1)), expected);
 }
 
@@ -74,7 +74,7 @@ fn case_11_a_give_up_during_a_live_handshake_waits_for_its_end() {
     party.it.handle_give_up(session);
     assert_eq!(party.actions(), []);
     party.it.handle_end(link);
-    assert_eq!(party.actions(), [close(link, Close::Abort), failed(session, Failure::Unreachable)]);
+    assert_eq!(party.actions(), [close(link, Close::Abort), failed(session, SessionFailure::Unreachable)]);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn case_11_a_tentative_connection_that_falls_back_ends_a_session_that_both_gave_
     party.it.handle_give_up(session);
     assert_eq!(
         party.receive(link, b"hello\n"),
-        [write(link, *b"error\n"), failed(session, Failure::Unreachable)]
+        [write(link, *b"error\n"), failed(session, SessionFailure::Unreachable)]
     );
 }
 
@@ -109,7 +109,7 @@ fn case_11_a_give_up_before_the_answer_is_kept() {
     party.it.handle_give_up(session);
     assert_eq!(party.actions(), []);
     party.it.handle_answer(session, &offer(&["nonsense"]), party.now);
-    assert_eq!(party.actions(), [give_up(session), failed(session, Failure::Unreachable)]);
+    assert_eq!(party.actions(), [give_up(session), failed(session, SessionFailure::Unreachable)]);
 }
 
 #[test]
@@ -191,13 +191,13 @@ fn case_14_a_cancel_before_the_answer_says_nothing_and_the_answer_is_ignored() {
 fn a_request_that_is_never_answered_fails_at_its_deadline() {
     let mut party = Party::with_tls(Tls::Off);
     let (session, _) = party.requested();
-    assert_eq!(party.sleep(Span::from_secs(60)), [failed(session, Failure::Deadline)]);
+    assert_eq!(party.sleep(Span::from_secs(60)), [failed(session, SessionFailure::Deadline)]);
 }
 
 #[test]
 fn early_late_and_repeated_timeouts_do_no_harm() {
     let (mut party, session, _) = given_up();
     assert_eq!(party.sleep(Span::ZERO), []);
-    assert_eq!(party.sleep(Span::from_secs(600)), [failed(session, Failure::Deadline)]);
+    assert_eq!(party.sleep(Span::from_secs(600)), [failed(session, SessionFailure::Deadline)]);
     assert_eq!(party.sleep(Span::from_secs(600)), []);
 }

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use rendezvous_core::account::Owners;
-use rendezvous_core::component_host::{ComponentHost, Config, HostEvent, IqHandler, QUEUE_BYTES_MAX};
+use rendezvous_core::component_host::{ComponentHost, Config, IqHandler, QUEUE_BYTES_MAX};
+use rendezvous_core::event::{ComponentEvent, Event};
 use rendezvous_core::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
 };
@@ -145,6 +146,7 @@ enum Asked {
 struct Stage {
     it: ComponentHost<Puppet>,
     now: Now,
+    events: Vec<ComponentEvent>,
 }
 
 fn to(text: &str) -> SocketAddr {
@@ -171,7 +173,7 @@ impl Stage {
             name: jid("proxy.localhost"),
             secret: Secret::new(b"test"),
         };
-        Self { it: ComponentHost::new(config, Puppet::default(), [7; 32], now), now }
+        Self { it: ComponentHost::new(config, Puppet::default(), [7; 32], now), now, events: Vec::new() }
     }
 
     fn actions(&mut self) -> Vec<Asked> {
@@ -181,6 +183,7 @@ impl Stage {
             match self.it.poll_output(&mut text) {
                 Output::Idle { .. } => return actions,
                 Output::Send { to, .. } => actions.push(Asked::Message(to, String::from_utf8(text).unwrap())),
+                Output::Event(Event::Component(event)) => self.events.push(event),
                 output => actions.push(Asked::Other(output)),
             }
         }
@@ -197,8 +200,8 @@ impl Stage {
         std::mem::take(&mut self.it.inner_mut().calls)
     }
 
-    fn events(&mut self) -> Vec<HostEvent> {
-        std::iter::from_fn(|| self.it.poll_event()).collect()
+    fn events(&mut self) -> Vec<ComponentEvent> {
+        std::mem::take(&mut self.events)
     }
 
     fn receive(&mut self, on: ConnId, text: &str) -> Vec<Asked> {
@@ -246,12 +249,12 @@ impl Stage {
         assert_eq!(self.receive(on, "<handshake/>"), [Asked::Other(Output::UserTimeout { on, after })]);
         self.it.handle_flushed(on, self.now);
         assert!(self.it.is_up());
-        assert_eq!(self.events(), [HostEvent::Up]);
+        assert_eq!(self.events(), [ComponentEvent::Up]);
         assert_eq!(self.calls().last(), Some(&Call::Online));
     }
 
     /// The connection is reset. Returns the events.
-    fn reset(&mut self, on: ConnId) -> Vec<HostEvent> {
+    fn reset(&mut self, on: ConnId) -> Vec<ComponentEvent> {
         self.it.handle_end(on, End::Reset, self.now);
         assert_eq!(self.actions(), [close(on, Close::Abort)]);
         self.it.handle_closed(on, self.now);
@@ -268,9 +271,9 @@ fn question(id: u32) -> Iq {
     iq(&format!("<iq type='get' from='proxy.localhost' to='b' id='{id}'/>"))
 }
 
-fn again(events: &[HostEvent], why: Loss) -> Span {
+fn again(events: &[ComponentEvent], why: Loss) -> Span {
     match events {
-        [HostEvent::Down { why: sent, again }] if *sent == why => *again,
+        [ComponentEvent::Down { why: sent, again }] if *sent == why => *again,
         _ => panic!("{events:?}"),
     }
 }
@@ -307,7 +310,7 @@ fn iqs_wait_for_the_server_within_bounds_and_go_out_in_their_order() {
     let ids = 100_000..100_000 + u32::try_from(most).unwrap() + 3;
     stage.it.inner_mut().iqs.extend(ids.map(question));
     assert!(matches!(stage.actions()[..], [Asked::Other(Output::Dial { .. })]));
-    assert_eq!(stage.events(), [HostEvent::Full]);
+    assert_eq!(stage.events(), [ComponentEvent::Full]);
     let on = server(1);
     stage.it.handle_connected(on, stage.now);
     stage.actions();
@@ -421,19 +424,19 @@ fn a_ping_and_a_question_what_it_understands_are_answered() {
 fn what_is_for_another_component_is_reported_and_dropped() {
     let mut stage = Stage::new();
     let on = stage.up(1);
-    while stage.it.poll_event().is_some() {}
+    stage.events();
     for total in 1..=3 {
         let text = "<iq type='set' from='a@b/c' to='x@other.localhost/R' id='1'><query xmlns='n'/></iq>";
         assert_eq!(stage.receive(on, text), []);
         assert_eq!(stage.calls(), []);
-        let event = stage.it.poll_event();
+        let events = stage.events();
         if total < 3 {
             assert!(
-                matches!(event, Some(HostEvent::Misrouted { total: it, .. }) if it == total),
-                "{event:?}"
+                matches!(events[..], [ComponentEvent::Misrouted { total: it, .. }] if it == total),
+                "{events:?}"
             );
         } else {
-            assert_eq!(event, None);
+            assert_eq!(events, []);
         }
     }
 }

@@ -1,22 +1,16 @@
-//! Common code of the commands that are components of an XMPP server: their options, and the log lines of the
-//! connection.
+//! The options of the commands that are components of an XMPP server.
 
-use std::fmt;
 use std::net::SocketAddr;
 
-use log::Level;
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::bytestream::xmpp as bytestream;
-use rendezvous_core::component_host::{Config, HostEvent};
-use rendezvous_core::machine::End;
-use rendezvous_core::xmpp::component::{Loss, Secret};
-use rendezvous_core::xmpp::condition::StreamCondition;
+use rendezvous_core::component_host::Config;
+use rendezvous_core::xmpp::component::Secret;
 use rendezvous_core::xmpp::jid::Jid;
 
 use super::upstream;
 use crate::failure::Failure;
 use crate::files::{self, FileKind};
-use crate::logging::{self, Escaped};
 use crate::options::value::{host_port, path};
 use crate::options::{Matches, Opt};
 
@@ -129,66 +123,4 @@ fn domain(text: &str) -> Result<Jid, String> {
     jid(text)?;
     let is_domain = !text.contains(['@', '/']);
     if is_domain { jid(text) } else { Err(format!("'{text}' is not a domain")) }
-}
-
-/// Logs an event of the connection to the XMPP server.
-pub(super) fn log(report: HostEvent, server: &str, default_level: Level) {
-    match report {
-        HostEvent::Up => log::log!(default_level, "event=xmpp-up server={server}"),
-        HostEvent::Down { why, again } => {
-            let again = again.as_secs_up();
-            log::warn!("event=xmpp-down server={server} reason={} retry_in={again}s", LossText(why));
-        }
-        HostEvent::Full => {
-            log::warn!(
-                "event=xmpp-queue-full server={server} reason=\"the server is not connected: IQs are dropped\""
-            )
-        }
-        HostEvent::Misrouted { to, total } => {
-            log::warn!(
-                "event=xmpp-misrouted server={server} to={} total={total} reason=\"the server sends us stanzas for another domain\" hint=\"ejabberd: global_routes: false for each component's listener\"",
-                Escaped(to.as_str())
-            );
-        }
-        HostEvent::Excess { total } => {
-            log::warn!(
-                "event=xmpp-excess server={server} total={total} reason=\"skipped stanzas that are too long or nested too deep\""
-            );
-        }
-    }
-}
-
-/// Why the XMPP server is not connected, as a quoted value of a log line.
-pub(super) struct LossText(pub(super) Loss);
-
-impl fmt::Display for LossText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Loss::Unreachable(why) => write!(f, "{}", Escaped(logging::dial(why))),
-            Loss::TimedOut => f.write_str("\"it did not respond in time\""),
-            Loss::Closed => f.write_str("\"it ended the stream\""),
-            Loss::Ended(End::Clean | End::Truncated) => f.write_str("\"it ended the connection\""),
-            Loss::Ended(End::Reset) => f.write_str("\"the connection was reset\""),
-            Loss::Refused(condition) => write!(f, "{}{}", Escaped(condition.name()), hint(condition)),
-            Loss::Malformed(condition) => {
-                write!(f, "{}", Escaped(&format!("it refuses the stream: {}", condition.name())))
-            }
-        }
-    }
-}
-
-/// A hint for the operator.
-const fn hint(condition: StreamCondition) -> &'static str {
-    match condition {
-        StreamCondition::NotAuthorized => {
-            " hint=\"compare --secret-file with the server's component_secret\""
-        }
-        StreamCondition::HostUnknown => {
-            " hint=\"the server does not know the component: compare --component\""
-        }
-        StreamCondition::Conflict => {
-            " hint=\"another process has this component's name, or our last connection still has\""
-        }
-        _ => "",
-    }
 }

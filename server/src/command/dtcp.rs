@@ -7,19 +7,19 @@ use rendezvous_core::acl::Policy;
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::component_host::{self, ComponentHost};
 use rendezvous_core::dtcp::HOSTS_MAX;
-use rendezvous_core::dtcp::entity::{Config, DtcpEvent, Entity, Outcome, Refused, Role};
+use rendezvous_core::dtcp::entity::{Config, Entity, Outcome, Role};
 use rendezvous_core::dtcp::handshake::Tls;
-use rendezvous_core::dtcp::negotiation::{self, Failure as NoSession};
-use rendezvous_core::event::{ConnectError, Event};
+use rendezvous_core::dtcp::negotiation;
+use rendezvous_core::event::{ComponentEvent, DtcpEvent, Event};
 use rendezvous_core::machine::Listener;
-use rendezvous_core::pair::{self, Side};
+use rendezvous_core::pair;
 use rendezvous_core::relay_client::HostPort;
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::xmpp::component::Loss;
 use rendezvous_core::xmpp::condition::StreamCondition;
 use rendezvous_core::xmpp::jid::Jid;
 
-use super::component::{self, COMPONENT, LossText, SECRET_FILE, XMPP, jid, own_jid, required};
+use super::component::{self, COMPONENT, SECRET_FILE, XMPP, jid, own_jid, required};
 use super::upstream;
 use crate::buffer::Sizes;
 use crate::daemon::{self, Loop, Program, cannot};
@@ -28,7 +28,7 @@ use crate::entropy;
 use crate::escape::Shown;
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
-use crate::logging::{self, Escaped, Names};
+use crate::logging::{self, xmpp};
 use crate::net::Net;
 use crate::net::mio::{MioNet, Sock};
 use crate::net::stdio::Stdio;
@@ -233,17 +233,17 @@ impl DtcpProgram {
     /// The result of the stream on standard input and output.
     fn verdict(self) -> Result<(), Failure> {
         if let Some(why) = self.lost {
-            let why = LossText(why);
+            let why = xmpp::LossText(why);
             return Err(Failure::Failed(format!("cannot use the XMPP server at {}: {why}", self.server)));
         }
         let to = self.to.as_ref().map_or("the peer", Jid::as_str);
         match self.outcome {
             None | Some(Outcome::Ended(pair::EndReason::Done) | Outcome::Abandoned) => Ok(()),
             Some(Outcome::Failed(refused)) => {
-                let why = reason(&refused);
+                let why = xmpp::no_session(&refused);
                 Err(Failure::Failed(format!("no direct connection to {to}: {}", Shown(&why))))
             }
-            Some(Outcome::Ended(why)) => Err(Failure::Failed(ending(why).to_owned())),
+            Some(Outcome::Ended(why)) => Err(Failure::Failed(xmpp::dtcp_end(why).to_owned())),
         }
     }
 }
@@ -259,23 +259,24 @@ impl Program for DtcpProgram {
     }
 
     fn event(&mut self, event: &Event) {
-        if log::log_enabled!(DEFAULT_LEVEL) {
-            logging::event(event, &Names::default(), &[]);
+        match event {
+            Event::Component(ComponentEvent::Down { why, .. }) if self.is_hopeless(*why) => {
+                self.lost = Some(*why);
+            }
+            // The user chose the peer, and a failure is also the final error.
+            Event::Dtcp(DtcpEvent::Dialled { .. } | DtcpEvent::Failed { .. }) if self.to.is_some() => {
+                xmpp::event_at(DEFAULT_LEVEL, event, &self.server);
+            }
+            event => {
+                self.was_up |= *event == Event::Component(ComponentEvent::Up);
+                xmpp::event(event, &self.server, DEFAULT_LEVEL);
+            }
         }
     }
 
     fn after_turn(&mut self, event_loop: &mut Loop<Self::Machine>) {
-        let is_over = event_loop.call(|machine, _| {
-            while let Some(event) = machine.poll_event() {
-                self.on_host_event(event);
-            }
-            while let Some(event) = machine.inner_mut().poll_event() {
-                log_event(event, self.to.is_some());
-            }
-            self.outcome = machine.inner().outcome().cloned();
-            self.outcome.is_some() || self.lost.is_some()
-        });
-        if is_over {
+        self.outcome = event_loop.machine().inner().outcome().cloned();
+        if self.outcome.is_some() || self.lost.is_some() {
             event_loop.call(Self::drain);
         }
     }
@@ -286,95 +287,5 @@ impl Program for DtcpProgram {
 
     fn is_done(&self, machine: &Self::Machine, _: bool) -> bool {
         machine.is_done()
-    }
-}
-
-impl DtcpProgram {
-    fn on_host_event(&mut self, event: component_host::HostEvent) {
-        match event {
-            component_host::HostEvent::Down { why, .. } if self.is_hopeless(why) => self.lost = Some(why),
-            event => {
-                self.was_up |= event == component_host::HostEvent::Up;
-                component::log(event, &self.server, DEFAULT_LEVEL);
-            }
-        }
-    }
-}
-
-fn log_event(event: DtcpEvent, opens: bool) {
-    match event {
-        DtcpEvent::Begun { peer } => {
-            log::log!(DEFAULT_LEVEL, "event=dtcp-begun peer={}", Escaped(peer.as_str()))
-        }
-        DtcpEvent::Dialled { peer, to } => {
-            // With `open`, the user chose the peer. With `accept`, the program dials addresses that a peer chose.
-            let level = if opens { DEFAULT_LEVEL } else { Level::Info };
-            log::log!(level, "event=direct-dial peer={} to={to}", Escaped(peer.as_str()));
-        }
-        DtcpEvent::Declined { peer, condition } => {
-            log::warn!("event=dtcp-declined peer={} condition={}", Escaped(peer.as_str()), condition.name());
-        }
-        DtcpEvent::Established { peer, tls } => {
-            let tls = if tls { "yes" } else { "no" };
-            log::log!(DEFAULT_LEVEL, "event=dtcp-established peer={} tls={tls}", Escaped(peer.as_str()));
-        }
-        DtcpEvent::Failed { peer, refused } => {
-            // With `open`, the failure is also the final error.
-            let level = if opens { DEFAULT_LEVEL } else { Level::Warn };
-            let why = reason(&refused);
-            log::log!(level, "event=dtcp-failed peer={} reason={}", Escaped(peer.as_str()), Escaped(&why));
-        }
-        DtcpEvent::Ended { from_peer, to_peer, why } => {
-            let why = Escaped(ending(why));
-            log::log!(
-                DEFAULT_LEVEL,
-                "event=dtcp-ended bytes_in={from_peer} bytes_out={to_peer} reason={why}"
-            );
-        }
-    }
-}
-
-/// Why there is no connection, including the peer's own text.
-fn reason(refused: &Refused) -> String {
-    match (refused.why, &refused.error) {
-        (NoSession::Refused, Some(error)) => {
-            let text = if error.text.is_empty() { String::new() } else { format!(" ({})", error.text) };
-            format!("the peer refused with {} {}{text}", error.condition.code(), error.condition.name())
-        }
-        (NoSession::Refused, None) => "the answer is malformed".to_owned(),
-        (NoSession::Unreachable, _) if refused.connect_error == Some(ConnectError::NoTls) => {
-            "503, one side requires TLS and the other has it off: both need the same --tls".to_owned()
-        }
-        (NoSession::Unreachable, _) if refused.connect_error == Some(ConnectError::Handshake) => {
-            "503, the dialled host did not accept us: it is another peer, or it requires TLS and we have --tls off"
-                .to_owned()
-        }
-        (NoSession::Unreachable, _) => {
-            let met = refused.connect_error.map(|connect_error| format!(" ({})", logging::connect_error(connect_error)));
-            format!(
-                "503, neither side could reach the other{}: one needs --listen, and the other must be allowed to dial it (--allow)",
-                met.unwrap_or_default()
-            )
-        }
-        (NoSession::Deadline, _) => "timeout".to_owned(),
-        (NoSession::Busy, _) => "another one is in progress".to_owned(),
-    }
-}
-
-/// How the stream ended.
-const fn ending(why: pair::EndReason) -> &'static str {
-    match why {
-        pair::EndReason::Done => "done",
-        pair::EndReason::Truncated(Side::Hidden) | pair::EndReason::Reset(Side::Hidden) => {
-            "the other side closed the connection uncleanly"
-        }
-        pair::EndReason::Truncated(Side::Client) | pair::EndReason::Reset(Side::Client) => {
-            "standard input or output failed"
-        }
-        pair::EndReason::Unreachable(_) => "the other side stopped responding",
-        pair::EndReason::HalfClosed | pair::EndReason::Idle => "idle timeout",
-        pair::EndReason::SlowReader(_) => "memory was short, and one side read too slowly",
-        pair::EndReason::KeyRemoved => "the key was removed from the list",
-        pair::EndReason::Operator => "the operator ended it",
     }
 }

@@ -17,7 +17,7 @@ use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
-use crate::logging::{self, LOG_FORMAT, LOG_RATE, Names, streams};
+use crate::logging::{self, LOG_FORMAT, LOG_RATE, xmpp};
 use crate::net::Net;
 use crate::options::value::{announced, count, host_port, listen_address, seconds, size};
 use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
@@ -126,24 +126,11 @@ impl Program for ProxyProgram {
     const MANAGED: bool = true;
 
     fn event(&mut self, event: &Event) {
-        logging::event(event, &Names::default(), &[]);
+        xmpp::event(event, &self.shown, Level::Info);
     }
 
     fn reload(&mut self, _: &mut Loop<ComponentHost<Proxy>>) {
         log::info!("event=reload reason=\"reload ignored: options are read only at startup\"");
-    }
-
-    fn after_turn(&mut self, event_loop: &mut Loop<ComponentHost<Proxy>>) {
-        let (of_server, of_proxy) = event_loop.call(|component_host, _| {
-            let of_server = Vec::from_iter(std::iter::from_fn(|| component_host.poll_event()));
-            (of_server, Vec::from_iter(std::iter::from_fn(|| component_host.inner_mut().poll_event())))
-        });
-        for event in of_server {
-            component::log(event, &self.shown, Level::Info);
-        }
-        for event in of_proxy {
-            streams::proxy(&event);
-        }
     }
 
     fn tick(&mut self, event_loop: &mut Loop<ComponentHost<Proxy>>) {

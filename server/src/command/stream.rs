@@ -3,13 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use log::Level;
-use rendezvous_core::bytestream::entity::{Config, Entity, StreamEvent};
+use rendezvous_core::bytestream::entity::{Config, Entity};
 use rendezvous_core::bytestream::initiator::CONNECTIONS_MAX;
 use rendezvous_core::bytestream::name::Allow;
-use rendezvous_core::bytestream::role::Failure as NoStream;
 use rendezvous_core::bytestream::stanza::Connection;
-use rendezvous_core::component_host::{self, ComponentHost};
-use rendezvous_core::event::Event;
+use rendezvous_core::component_host::ComponentHost;
+use rendezvous_core::event::{ComponentEvent, Event, StreamEvent, StreamFailure};
 use rendezvous_core::machine::Listener;
 use rendezvous_core::pair::{EndReason, Side};
 use rendezvous_core::time::{Now, Span};
@@ -25,7 +24,7 @@ use crate::daemon::{self, Loop, Program, cannot};
 use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
-use crate::logging::{self, Names, streams};
+use crate::logging::{self, xmpp};
 use crate::net::Net;
 use crate::net::mio::Sock;
 use crate::net::stdio::Stdio;
@@ -235,13 +234,13 @@ fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Res
     };
     daemon::run(&mut program, &mut event_loop, drain)?;
     if let Some(why) = program.lost {
-        let why = component::LossText(why);
+        let why = xmpp::LossText(why);
         return Err(Failure::Failed(format!("cannot use the XMPP server at {}: {why}", program.shown)));
     }
     if !once {
         return Ok(());
     }
-    verdict(program.outcome, program.is_up)?;
+    verdict(program.outcome)?;
     daemon::check_delivered(&event_loop)
 }
 
@@ -283,7 +282,8 @@ struct StreamProgram {
     /// Whether it offers a stream rather than waiting for one.
     opens: bool,
     /// The outcome of the last stream, and whether the XMPP server was connected then.
-    outcome: Option<StreamEvent>,
+    outcome: Option<(StreamEvent, bool)>,
+    /// Whether the XMPP server is connected.
     is_up: bool,
     /// Whether the XMPP server was ever connected.
     was_up: bool,
@@ -312,35 +312,26 @@ impl Program for StreamProgram {
     }
 
     fn event(&mut self, event: &Event) {
-        if log::log_enabled!(self.default_level) {
-            logging::event(event, &Names::default(), &[]);
+        match event {
+            Event::Component(ComponentEvent::Down { why, .. }) => {
+                self.is_up = false;
+                if self.is_hopeless(*why) {
+                    self.lost = Some(*why);
+                    return;
+                }
+            }
+            Event::Component(ComponentEvent::Up) => (self.is_up, self.was_up) = (true, true),
+            Event::Stream(StreamEvent::Clear { .. } | StreamEvent::Dialled { .. }) => {}
+            Event::Stream(event) => self.outcome = Some((event.clone(), self.is_up)),
+            _ => {}
         }
+        xmpp::event(event, &self.shown, self.default_level);
     }
 
     fn after_turn(&mut self, event_loop: &mut Loop<ComponentHost<Entity>>) {
-        let (of_server, of_entity) = event_loop.call(|component_host, _| {
-            let of_server = Vec::from_iter(std::iter::from_fn(|| component_host.poll_event()));
-            (of_server, Vec::from_iter(std::iter::from_fn(|| component_host.inner_mut().poll_event())))
-        });
-        for event in of_server {
-            match event {
-                component_host::HostEvent::Down { why, .. } if self.is_hopeless(why) => self.lost = Some(why),
-                event => {
-                    self.was_up |= event == component_host::HostEvent::Up;
-                    component::log(event, &self.shown, self.default_level);
-                }
-            }
-        }
         if self.once && self.lost.is_some() {
             self.once = false;
             event_loop.call(ComponentHost::handle_drain);
-        }
-        for event in of_entity {
-            streams::entity(&event, self.default_level);
-            if !matches!(event, StreamEvent::Clear { .. } | StreamEvent::Dialled { .. }) {
-                self.is_up = event_loop.machine().is_up();
-                self.outcome = Some(event);
-            }
         }
         let entity = event_loop.machine().inner();
         if self.once && entity.connections() == 0 && entity.sessions() == 0 {
@@ -359,21 +350,19 @@ impl Program for StreamProgram {
 }
 
 /// The result of one stream.
-fn verdict(outcome: Option<StreamEvent>, is_up: bool) -> Result<(), Failure> {
-    let why = match outcome {
-        None
-        | Some(
-            StreamEvent::Ended { why: EndReason::Done, .. }
-            | StreamEvent::Failed { why: NoStream::Cancelled, .. }
-            | StreamEvent::Clear { .. }
-            | StreamEvent::Dialled { .. },
-        ) => return Ok(()),
-        Some(StreamEvent::Failed { why: NoStream::TimedOut, .. }) if !is_up => {
+fn verdict(outcome: Option<(StreamEvent, bool)>) -> Result<(), Failure> {
+    let Some((event, is_up)) = outcome else { return Ok(()) };
+    let why = match event {
+        StreamEvent::Ended { why: EndReason::Done, .. }
+        | StreamEvent::Failed { why: StreamFailure::Cancelled, .. }
+        | StreamEvent::Clear { .. }
+        | StreamEvent::Dialled { .. } => return Ok(()),
+        StreamEvent::Failed { why: StreamFailure::TimedOut, .. } if !is_up => {
             "no response in time: the XMPP server is not connected".to_owned()
         }
-        Some(StreamEvent::Failed { why, .. }) => streams::failure(why),
-        Some(StreamEvent::NoService { .. }) => streams::NO_SERVICE.to_owned(),
-        Some(StreamEvent::Ended { why, .. }) => match why {
+        StreamEvent::Failed { why, .. } => xmpp::no_stream(why),
+        StreamEvent::NoService { .. } => xmpp::NO_SERVICE.to_owned(),
+        StreamEvent::Ended { why, .. } => match why {
             EndReason::Truncated(Side::Hidden) | EndReason::Reset(Side::Hidden) => {
                 "the peer closed the connection uncleanly"
             }

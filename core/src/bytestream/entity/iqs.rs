@@ -1,6 +1,6 @@
 //! An entity behind a component: its stanzas as IQs.
 
-use super::{Close, Entity, Failure, Iq, Now, Vec};
+use super::{Close, Entity, Iq, Now, StreamFailure, Vec};
 use crate::bytestream::xmpp::{receive, write};
 use crate::component_host::IqHandler;
 
@@ -22,7 +22,7 @@ impl IqHandler for Entity {
         self.draining = true;
         let all: Vec<u64> = self.sessions.keys().copied().collect();
         for session in all {
-            self.fail(session, Failure::Cancelled, now);
+            self.fail(session, StreamFailure::Cancelled, now);
         }
         while let Some(free) = self.free.pop_front() {
             self.unwanted(free, Close::Truncate, "shutting down", now);

@@ -1,8 +1,9 @@
 //! The streams that are not clear yet: their beginning, the actions of their roles, and their end.
 
 use super::{
-    Act, Claim, Close, Condition, ConnId, Connection, Entity, Event, Failure, Initiator, IqId, Jid, Now,
-    Output, Parties, Query, Role, Session, SocketAddr, Stanza, State, StreamEvent, StreamId, Target, Vec,
+    Act, Claim, Close, Condition, ConnId, Connection, Entity, Event, Initiator, IqId, Jid, Now, Output,
+    Parties, Query, Role, Session, SocketAddr, Stanza, State, StreamEvent, StreamFailure, StreamId, Target,
+    Vec,
 };
 use crate::limiter::exceeds_share;
 
@@ -14,7 +15,7 @@ impl Entity {
             if let Some(local) = local {
                 self.unwanted(local, Close::Truncate, "too many streams, or shutting down", now);
             }
-            self.events.push_back(StreamEvent::Failed { peer, why: Failure::Cancelled });
+            self.conns.event(Event::Stream(StreamEvent::Failed { peer, why: StreamFailure::Cancelled }));
             return;
         }
         let sid = StreamId::random(&mut self.entropy);
@@ -113,7 +114,7 @@ impl Entity {
         let replaced: Vec<u64> =
             self.sessions.iter().filter(|(_, it)| waits(it)).map(|(&session, _)| session).collect();
         for session in replaced {
-            self.fail(session, Failure::Replaced, now);
+            self.fail(session, StreamFailure::Replaced, now);
         }
     }
 
@@ -260,7 +261,7 @@ impl Entity {
                     Role::Initiator(_) => Vec::new(),
                 });
             }
-            self.events.push_back(StreamEvent::Dialled { peer: known.peer.clone(), to });
+            self.conns.event(Event::Stream(StreamEvent::Dialled { peer: known.peer.clone(), to }));
         }
         let on = self.conns.insert(State::Dialling { session }, None);
         if let Some(old) = known.stream.replace(on) {
@@ -288,7 +289,7 @@ impl Entity {
     fn clear(&mut self, session: u64, now: Now) {
         let Some(known) = self.remove(session) else { return };
         let Some(stream) = known.stream else { return debug_assert!(false, "clear, but no socket") };
-        self.events.push_back(StreamEvent::Clear { peer: known.peer, on: stream });
+        self.conns.event(Event::Stream(StreamEvent::Clear { peer: known.peer, on: stream }));
         let has_ended = matches!(self.conns.state(stream), Some(State::Stream { has_ended: true, .. }));
         match (known.local, self.config.service) {
             (Some(local), _) => self.pair(stream, local, has_ended, now),
@@ -303,7 +304,7 @@ impl Entity {
     }
 
     /// The stream has failed. The local side gets a truncated stream, not a clean end.
-    pub(super) fn fail(&mut self, session: u64, why: Failure, now: Now) {
+    pub(super) fn fail(&mut self, session: u64, why: StreamFailure, now: Now) {
         let Some(known) = self.remove(session) else { return };
         if let Some(stream) = known.stream {
             self.conns.close(stream, Close::Abort, now);
@@ -316,7 +317,7 @@ impl Entity {
             }
             _ => {}
         }
-        self.events.push_back(StreamEvent::Failed { peer: known.peer, why });
+        self.conns.event(Event::Stream(StreamEvent::Failed { peer: known.peer, why }));
     }
 
     fn remove(&mut self, session: u64) -> Option<Session> {
@@ -337,7 +338,7 @@ impl Entity {
         self.conns.close(local, Close::Abort, now);
         self.free.retain(|free| *free != local);
         if let Some(session) = session {
-            self.fail(session, Failure::Cancelled, now);
+            self.fail(session, StreamFailure::Cancelled, now);
         }
     }
 }

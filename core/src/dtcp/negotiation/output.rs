@@ -23,19 +23,6 @@ pub enum Signal {
     GiveUp(Key),
 }
 
-/// Why a session failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// Neither side reached the other.
-    Unreachable,
-    /// The peer refused.
-    Refused,
-    /// The session timed out.
-    Deadline,
-    /// There are too many sessions, or no more are needed.
-    Busy,
-}
-
 /// The side of TLS that a connection takes: the dialling endpoint is the client (docs/dtcp.md §6.26).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsRole {
@@ -119,7 +106,7 @@ pub enum Output {
         /// The session.
         session: SessionId,
         /// The reason.
-        why: Failure,
+        why: crate::event::SessionFailure,
     },
     /// Nothing more to do until the next event or the deadline.
     Idle {

@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::link::{Link, Standing};
-use super::{Failure, LinkId, Negotiation, Output, SessionId, Signal};
+use super::{LinkId, Negotiation, Output, SessionFailure, SessionId, Signal};
 use crate::dtcp::handshake::Tls;
 use crate::dtcp::{Fingerprint, HOSTS_MAX, Key, Offer, host};
 use crate::endpoint::{Host, HostPort};
@@ -252,7 +252,7 @@ impl Negotiation {
             self.signal_give_up(id);
         }
         if !lives && self.sessions.get(&id).is_some_and(Session::is_over_but_for_links) {
-            self.fail(id, Failure::Unreachable);
+            self.fail(id, SessionFailure::Unreachable);
         }
     }
 
@@ -274,7 +274,7 @@ impl Negotiation {
         }
     }
 
-    pub(super) fn fail(&mut self, id: SessionId, why: Failure) {
+    pub(super) fn fail(&mut self, id: SessionId, why: SessionFailure) {
         self.discard(id);
         self.emit(Output::Failed { session: id, why });
     }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
+use rendezvous_core::event::{Event, StreamEvent};
 use rendezvous_core::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output};
 use rendezvous_core::time::{Now, Time};
 
@@ -56,6 +57,8 @@ pub(crate) struct Shell<M> {
     pub(crate) machine: M,
     pub(crate) idle: Option<Time>,
     pub(crate) dials: Vec<(ConnId, SocketAddr)>,
+    /// The events of an entity that were not taken yet, except for the dials.
+    pub(crate) stream_events: Vec<StreamEvent>,
     socks: BTreeMap<ConnId, Sock>,
     inputs: VecDeque<Input>,
 }
@@ -76,7 +79,14 @@ enum Input {
 
 impl<M: Machine> Shell<M> {
     pub(crate) fn new(machine: M) -> Self {
-        Self { machine, idle: None, dials: Vec::new(), socks: BTreeMap::new(), inputs: VecDeque::new() }
+        Self {
+            machine,
+            idle: None,
+            dials: Vec::new(),
+            stream_events: Vec::new(),
+            socks: BTreeMap::new(),
+            inputs: VecDeque::new(),
+        }
     }
 
     pub(crate) fn call(&mut self, wires: &mut Wires, now: Now, what: impl FnOnce(&mut M, Now)) {
@@ -197,6 +207,8 @@ impl<M: Machine> Shell<M> {
             Output::LocalAddress { on } => self.machine.handle_local_address(on, self.socks[&on].local, now),
             Output::CloseWrite { on } => wires.end(self.socks[&on].wire, End::Clean),
             Output::Close { on, how } => self.close(wires, on, how),
+            Output::Event(Event::Stream(StreamEvent::Dialled { .. })) => {}
+            Output::Event(Event::Stream(event)) => self.stream_events.push(event),
             Output::Event(_) => {}
             Output::Send { .. }
             | Output::Gate { .. }

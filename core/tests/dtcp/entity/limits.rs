@@ -57,7 +57,7 @@ fn a_peer_that_does_not_get_through_keeps_nobody_out_and_the_first_through_wins(
     assert!(actions.contains(&Done::Asked(Output::Close { on: to_joe, how: Close::Abort })));
     let iqs = stage.iqs();
     assert!(matches!(&iqs[..], [Iq { kind: Kind::Error(_), to, .. }] if *to == jid(JOE)), "{iqs:?}");
-    let refused = Refused { why: Failure::Busy, error: None, connect_error: None };
+    let refused = Refused { why: SessionFailure::Busy, error: None, connect_error: None };
     assert_eq!(
         stage.events(),
         [
@@ -100,7 +100,7 @@ fn who_opens_waits_for_the_server_as_long_as_for_the_peer_and_who_accepts_for_ev
     stage.harness.wait(Span::from_secs(59));
     goes_on(&mut stage);
     stage.harness.wait(Span::from_secs(1));
-    let refused = Refused { why: Failure::Deadline, error: None, connect_error: None };
+    let refused = Refused { why: SessionFailure::Deadline, error: None, connect_error: None };
     assert_eq!(stage.events(), [DtcpEvent::Failed { peer: jid(JOE), refused: refused.clone() }]);
     stage.is_over(&Outcome::Failed(refused));
 

@@ -23,7 +23,7 @@ fn a_stanza_that_is_too_much_costs_itself_and_not_the_connection() {
         }
         totals.extend(stage.events());
     }
-    assert_eq!(totals, [1, 2, 4, 8].map(|total| HostEvent::Excess { total }));
+    assert_eq!(totals, [1, 2, 4, 8].map(|total| ComponentEvent::Excess { total }));
     assert!(stage.it.is_up());
     assert_eq!(stage.calls(), [], "nothing of it came through");
 }

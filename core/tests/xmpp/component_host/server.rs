@@ -1,6 +1,6 @@
 //! The connection to the server: established, kept, lost, ended.
 
-use rendezvous_core::component_host::HostEvent;
+use rendezvous_core::event::ComponentEvent;
 use rendezvous_core::machine::{Close, DialFailure, End, Machine as _, Output};
 use rendezvous_core::relay_client::Host;
 use rendezvous_core::time::Span;
@@ -93,7 +93,7 @@ fn the_next_attempt_waits_until_the_last_connection_is_gone() {
     let mut stage = Stage::new();
     let on = stage.up(1);
     stage.receive(on, "</stream:stream>");
-    assert!(matches!(stage.events()[..], [HostEvent::Down { why: Loss::Closed, .. }]));
+    assert!(matches!(stage.events()[..], [ComponentEvent::Down { why: Loss::Closed, .. }]));
     assert_eq!(stage.sleep(Span::from_secs(4)), [], "it lingers");
     stage.it.handle_closed(on, stage.now);
     let (_, actions) = stage.wake();

@@ -1,9 +1,8 @@
-//! Events of sessions and of the local connection.
+//! Events of a DTCP entity over XMPP.
 
 use core::net::SocketAddr;
 
-use crate::dtcp::negotiation::Failure;
-use crate::event::ConnectError;
+use super::{ConnectError, SessionFailure};
 use crate::pair::EndReason;
 use crate::xmpp::condition::{Condition, StanzaError};
 use crate::xmpp::jid::Jid;
@@ -12,14 +11,14 @@ use crate::xmpp::jid::Jid;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Why the session failed.
-    pub why: Failure,
+    pub why: SessionFailure,
     /// The error of the peer or of a server on the way. Its text is untrusted and must be escaped.
     pub error: Option<StanzaError>,
     /// Why our own dials failed.
     pub connect_error: Option<ConnectError>,
 }
 
-/// An event to log. JIDs are untrusted text and must be escaped. Keys are secret and not included.
+/// An event of a DTCP entity. JIDs are untrusted text and must be escaped. Keys are secret and not included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DtcpEvent {
     /// A session has begun, requested by us or by the peer.
@@ -64,15 +63,4 @@ pub enum DtcpEvent {
         /// The reason. [`Side::Hidden`](crate::pair::Side::Hidden) in it is the peer's side.
         why: EndReason,
     },
-}
-
-/// The result of the local connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was paired with the peer, and the pair ended for this reason.
-    Ended(EndReason),
-    /// There was no direct connection.
-    Failed(Refused),
-    /// It was closed, or the entity was stopped, before a direct connection was established.
-    Abandoned,
 }
