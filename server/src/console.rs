@@ -8,6 +8,9 @@ use crate::escape::Line;
 use crate::failure::{Failure, reason};
 use crate::logging;
 
+/// The width of lines, in characters: a terminal has 80 columns, and some break a line in the last one.
+const WIDTH: usize = 79;
+
 /// Prints `rendezvous: COMMAND: TEXT` as one line on stderr; without `command`, `rendezvous: TEXT`. Unprintable text,
 /// which may come from a peer, a file or an argument, is escaped. Write errors are ignored. If the command logs, the
 /// line follows the log's lines, and [`logging::flush`] waits for it.
@@ -49,4 +52,56 @@ pub fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a help text to stdout, in lines of the width of a terminal.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] if stdout cannot be written.
+pub fn print_help(text: &str) -> Result<(), Failure> {
+    print(&wrap(text))
+}
+
+/// Breaks the paragraphs of a text into lines of at most [`WIDTH`] characters. Indented and empty lines stay as they are.
+fn wrap(text: &str) -> String {
+    let mut wrapped = String::new();
+    let mut lines = text.lines().peekable();
+    let is_fixed = |line: &str| line.is_empty() || line.starts_with(' ');
+    while let Some(line) = lines.next() {
+        if is_fixed(line) {
+            wrapped.push_str(line);
+            wrapped.push('\n');
+            continue;
+        }
+        let mut paragraph = line.to_owned();
+        while let Some(next) = lines.next_if(|next| !is_fixed(next)) {
+            paragraph.push(' ');
+            paragraph.push_str(next);
+        }
+        fill(&paragraph, 0, &mut wrapped);
+    }
+    wrapped
+}
+
+/// Appends the words in lines of at most [`WIDTH`] characters with this indentation, unless one word is longer.
+pub(crate) fn fill(words: &str, indent: usize, text: &mut String) {
+    let mut column = 0;
+    for word in words.split(' ').filter(|word| !word.is_empty()) {
+        let len = word.chars().count();
+        if column > 0 && column + 1 + len > WIDTH {
+            text.push('\n');
+            column = 0;
+        }
+        if column == 0 {
+            text.push_str(&" ".repeat(indent));
+            column = indent;
+        } else {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += len;
+    }
+    text.push('\n');
 }

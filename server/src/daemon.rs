@@ -151,8 +151,8 @@ pub fn give_up_privileges() -> Result<(), Failure> {
 pub fn warn_of_root() {
     if linux::is_root() {
         log::warn!(
-            "event=root reason=\"nothing here needs root\" hint=\"give it a user of its own, as the units in server/dist do; \
-             ports under 1024: a socket unit, or only CAP_NET_BIND_SERVICE\""
+            "event=root reason=\"nothing here needs root\" hint=\"run it as a user of its own, as the systemd units do; a port \
+             under 1024 needs a socket unit or CAP_NET_BIND_SERVICE\""
         );
     }
 }

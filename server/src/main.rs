@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use rendezvous::build_info;
 use rendezvous::command::help::overview;
 use rendezvous::command::table::COMMANDS;
-use rendezvous::console::{print, print_error, report_panics};
+use rendezvous::console::{print, print_error, print_help, report_panics};
 use rendezvous::daemon::{give_up_privileges, survive_file_size_limit};
 use rendezvous::failure::Failure;
 use rendezvous::logging;
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let mut of = None;
     let code = match run(&mut of) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Help(text)) => match print(&text) {
+        Err(Failure::Help(text)) => match print_help(&text) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },

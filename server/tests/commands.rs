@@ -29,6 +29,20 @@ fn a_command_with_subcommands_lists_each_of_them_in_its_help() {
 }
 
 #[test]
+fn help_has_the_width_of_a_terminal() {
+    let folder = Folder::new();
+    let all = COMMANDS.iter().flat_map(|command| (command.specs)().into_iter().map(|spec| spec.command));
+    let groups = COMMANDS.iter().filter(|command| command.has_subcommands()).map(|command| command.name);
+    for command in all.chain(groups).chain([""]) {
+        let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
+        let output = run(&folder, &args);
+        for line in output.out.lines() {
+            assert!(line.chars().count() < 80, "{command}: {line}");
+        }
+    }
+}
+
+#[test]
 fn the_names_in_the_table_are_those_of_its_specs() {
     for command in COMMANDS {
         for spec in (command.specs)() {

@@ -191,7 +191,8 @@ pub(super) const SPEC: Spec = Spec {
 Options for the verification of a certificate follow their --to https://…. The certificate must be for HOST;
 the Host field of requests is the client's.
 With several tickets, each is followed by its own --to, --tls-to and --stream, or shares the preceding ones:
-    rendezvous agent --ticket a.ticket --to 127.0.0.1:8080 --ticket b.ticket --ticket c.ticket --to 127.0.0.1:9090
+    rendezvous agent --ticket a.ticket --to 127.0.0.1:8080 \\
+        --ticket b.ticket --ticket c.ticket --to 127.0.0.1:9090
 With --forwarded, a service gets X-Forwarded-For, -Host and -Proto and Forwarded (RFC 7239), never those that a client
 sent; anything but HTTP is refused. Configure the service to trust these fields (see the manual).
 The agent connects to the local service only for a client. If it loses the relay, it reconnects.

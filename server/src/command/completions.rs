@@ -17,7 +17,7 @@ pub(super) const SPEC: Spec = Spec {
     footer: "\
     rendezvous completions bash > /usr/share/bash-completion/completions/rendezvous
     rendezvous completions zsh  > /usr/share/zsh/vendor-completions/_rendezvous
-    rendezvous completions fish > /usr/share/fish/vendor_completions.d/rendezvous.fish",
+    rendezvous completions fish > ~/.config/fish/completions/rendezvous.fish",
 };
 
 const SHELLS: &[&str] = &["bash", "zsh", "fish"];

@@ -89,7 +89,7 @@ pub(super) const SPEC: Spec = Spec {
     footer: "\
 RELAY is a URL such as https://relay.example.com:8443. For ssh, in ~/.ssh/config:
     Host home
-        ProxyCommand rendezvous connect https://relay.example.com:8443 ID --pin sha256//…
+        ProxyCommand rendezvous connect RELAY ID --pin sha256//…
 The connector and an agent with --direct try to dial each other (--direct-listen). If both fail, or if the agent has no
 --direct, the stream goes through the relay. Direct connections use TLS. The relay forwards the fingerprints of their
 certificates; with --end-to-end it can neither see nor change them.

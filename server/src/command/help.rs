@@ -3,7 +3,9 @@
 use super::definition::Command;
 #[cfg(feature = "manual")]
 use super::manual::{pages, text};
+#[cfg(feature = "manual")]
 use crate::console::print;
+use crate::console::print_help;
 use crate::failure::Failure;
 use crate::options::{Spec, did_you_mean, parse};
 
@@ -31,7 +33,7 @@ pub fn run(all: &[Command], args: &[String]) -> Result<(), Failure> {
         // A build without the manual.
         let rest = matches.operands()[1..].iter().cloned().chain(["--help".to_owned()]);
         return match command.run(all, &rest.collect::<Vec<_>>()) {
-            Err(Failure::Help(text)) => print(&text),
+            Err(Failure::Help(text)) => print_help(&text),
             other => other,
         };
     }
@@ -47,14 +49,16 @@ pub fn run(all: &[Command], args: &[String]) -> Result<(), Failure> {
 pub fn overview(all: &[Command]) -> String {
     let mut text = String::from(
         "Usage: rendezvous COMMAND [OPTIONS]\n\n\
-         A relay that lets anyone reach a server hidden behind NAT, with nothing but HTTPS.\n\nCommands:\n",
+         Reaches a server behind NAT from anywhere, through a relay of your own.\n\nCommands:\n",
     );
     for command in all {
         text.push_str(&format!("    {:<14} {}\n", command.name, command.summary));
     }
     text.push_str(
-        "\n'rendezvous COMMAND --help' lists the options, 'rendezvous help COMMAND' shows the manual page.\n\
-         'rendezvous --version' prints the version, with '--verbose' also how the program was built.\n",
+        "\nMore:\n    \
+         rendezvous COMMAND --help  lists its options\n    \
+         rendezvous help COMMAND    shows its manual page\n    \
+         rendezvous --version       with --verbose also how the program was built\n",
     );
     text
 }

@@ -31,8 +31,8 @@ Commands:
     id show NAME       show one, and the commands for its clients
     id ticket NAME     write the ticket again
     id set NAME        rename, limit, disable or change it
-    id rotate NAME     make a new secret and a new ticket; the old ticket stops working
-    id remove NAME     remove it; a running relay closes its waiting connections
+    id rotate NAME     make a new secret and ticket; the old one stops working
+    id remove NAME     remove it, and close its waiting connections
 
 'rendezvous id COMMAND --help' lists the options.
 ";

@@ -43,7 +43,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "key",
-        summary: "make a key for 'connect --key', or print the pin of a key or certificate",
+        summary: "make a key, or print the pin of a key or certificate",
         specs: || vec![&key::SPEC],
         run: Run::Alone(key::run),
     },

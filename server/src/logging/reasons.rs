@@ -66,7 +66,8 @@ pub const fn tls(why: TlsFailure) -> &'static str {
         }
         TlsFailure::CertificateName => "its certificate is for another name",
         TlsFailure::CertificateIssuer => {
-            "no trusted CA signed its certificate, or it does not send the intermediate certificate"
+            "no trusted CA signed its certificate (a self-signed one needs its pin), or it does not send the intermediate \
+             certificate"
         }
         TlsFailure::Ended => "it ended the connection in the TLS handshake",
         TlsFailure::PlainHttp => "plain HTTP instead of TLS: use https://",

@@ -17,7 +17,7 @@ use slab::Slab;
 pub(super) const PAGE: &str = "\
 <!doctype html><meta charset=utf-8><title>Hidden</title>
 <h1>This page is hidden</h1>
-<p>Its server listens only on loopback. You reached it through the relay.</p>
+<p>Its server listens only on loopback. You reached it through a relay.</p>
 ";
 
 /// A web server with one page, and a client that requests it once.

@@ -2,9 +2,8 @@
 
 use super::blocks::{Block, Inline, OptionRow, plain};
 use super::pages::Page;
+use crate::console::fill;
 
-/// The width of lines, in characters.
-const WIDTH: usize = 78;
 /// The indentation of a section's text.
 const INDENT: usize = 7;
 
@@ -82,26 +81,4 @@ fn entry(term: &str, body: &[String], text: &mut String) {
     for paragraph in body {
         fill(paragraph, INDENT + 6, text);
     }
-}
-
-/// Appends the words in lines of at most [`WIDTH`] characters, unless one word is longer.
-fn fill(words: &str, indent: usize, text: &mut String) {
-    let mut column = 0;
-    for word in words.split(' ').filter(|word| !word.is_empty()) {
-        let len = word.chars().count();
-        if column > 0 && column + 1 + len > WIDTH {
-            text.push('\n');
-            column = 0;
-        }
-        if column == 0 {
-            text.push_str(&" ".repeat(indent));
-            column = indent;
-        } else {
-            text.push(' ');
-            column += 1;
-        }
-        text.push_str(word);
-        column += len;
-    }
-    text.push('\n');
 }
