@@ -10,8 +10,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
+pub use self::basic_auth::{BasicAuth, PasswordCheck, Verdict};
 use self::direct::Negotiations;
-pub use self::door::{Door, PasswordCheck, Verdict};
 use self::forwarding::Forwarding;
 use self::link::{Link, Stage};
 use self::pool::Pool;
@@ -37,10 +37,10 @@ use crate::time::{Now, Span, Time};
 use crate::token::Key;
 use crate::tunnel::Proxy;
 
+mod basic_auth;
 mod decaying_debt;
 mod dialling;
 mod direct;
-mod door;
 mod forwarding;
 mod link;
 mod machine;
@@ -91,7 +91,7 @@ pub struct Upstream {
     /// Who terminates the TLS of clients that the relay routes by the ClientHello.
     pub end_to_end: EndToEnd,
     /// Asks the clients of the HTTP service for a password. `None`: no password is required.
-    pub door: Option<Door>,
+    pub basic_auth: Option<BasicAuth>,
 }
 
 /// Who terminates the TLS of raw clients (`docs/protocol.md §10`).
@@ -204,13 +204,13 @@ impl Config {
     #[must_use]
     pub fn asks_for_address(&self) -> bool {
         let has_list = !self.allow.is_empty() || !self.deny.is_empty();
-        // A door limits the wrong passwords of each address.
-        let has_door = self.upstreams.iter().any(|upstream| upstream.door.is_some());
-        self.send_proxy.is_some() || self.forwarded || has_list || has_door
+        // Wrong passwords are limited for each address.
+        let has_passwords = self.upstreams.iter().any(|upstream| upstream.basic_auth.is_some());
+        self.send_proxy.is_some() || self.forwarded || has_list || has_passwords
     }
 
     /// Whether a client with this address is admitted.
-    fn lets_in(&self, from: Option<IpAddr>) -> bool {
+    fn allows(&self, from: Option<IpAddr>) -> bool {
         let is_in = |list: &[Prefix]| from.is_some_and(|from| list.iter().any(|it| it.contains(from)));
         !is_in(&self.deny) && (self.allow.is_empty() || is_in(&self.allow))
     }
@@ -488,7 +488,7 @@ impl Agent {
         self.check_invariants();
     }
 
-    /// These keys were removed from the list of those that are let in: everything of clients that showed one of them ends
+    /// These keys were removed from the list of allowed keys: everything of clients that showed one of them ends
     /// at once, also direct connections. The keys are those of [`Secured::key`](crate::machine::Secured::key). The driver
     /// refuses them in handshakes from now on.
     pub fn handle_removed_keys(&mut self, keys: &[Fingerprint], now: Now) {

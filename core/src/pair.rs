@@ -112,7 +112,7 @@ pub enum EndReason {
     Unreachable(Side),
     /// This side read too little of its queue while other connections needed that memory.
     SlowReader(Side),
-    /// The client's key was removed from the list of those that are let in.
+    /// The client's key was removed from the list of allowed keys.
     KeyRemoved,
     /// The relay's operator ended it, or no longer permits it.
     Operator,

@@ -219,7 +219,7 @@ impl Setting {
             stream_takes_ports: false,
             service_h2: false,
             end_to_end: rendezvous_core::agent::EndToEnd::Off,
-            door: None,
+            basic_auth: None,
             relay: Relay { place: relay, tls: self.tls, host_header: "relay".to_owned() },
             id: Id(number.into()),
             key: Key::new(b"0123456789abcdef".to_vec(), Algorithm::Sha256, 8, 30).expect("a key"),

@@ -25,7 +25,7 @@ use crate::direct_tls::DirectTls;
 use crate::net::Pipe;
 use crate::net::{Edge, GENERATION_MASK, Net};
 use crate::slot::{Link, Reading, Slot};
-use crate::tls_config::LetIn;
+use crate::tls_config::ClientAuth;
 
 use self::draining::Draining;
 use self::ready::{ReadyQueues, Work};
@@ -83,8 +83,8 @@ pub struct EndToEndTls {
     /// For the validators of a CA, which present no client certificate: used if the ClientHello offers `acme-tls/1` as
     /// its only protocol.
     pub challenges: Option<Arc<ServerConfig>>,
-    /// Which of them are let in.
-    pub let_in: LetIn,
+    /// Which of them must present a certificate.
+    pub client_auth: ClientAuth,
 }
 
 /// Counters of the loop; they only increase.

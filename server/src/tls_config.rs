@@ -166,15 +166,15 @@ pub enum EndToEndClients {
     Connectors(Vec<Id>),
 }
 
-/// The clients that an agent accepts.
+/// Which clients must present a certificate.
 #[derive(Clone, Debug)]
-pub enum LetIn {
-    /// All clients. No certificate is requested.
-    All,
-    /// Clients with a certificate whose key is listed at the time of the handshake.
+pub enum ClientAuth {
+    /// None: no certificate is requested.
+    Off,
+    /// All clients: one whose key is listed at the time of the handshake.
     Keys(AllowedKeys),
-    /// Clients with a certificate of a CA ([`trust::signed_clients`]).
-    Signed(Arc<dyn ClientCertVerifier>),
+    /// All clients: one of a CA ([`trust::signed_clients`]).
+    Ca(Arc<dyn ClientCertVerifier>),
 }
 
 /// The agent's configuration for TLS that the relay does not terminate. With `live`, its certificates take precedence
@@ -190,7 +190,7 @@ pub fn end_to_end_server_config(
     clients: EndToEndClients,
     certified: Arc<CertifiedKey>,
     live: Option<&Arc<LiveCertificates>>,
-    let_in: &LetIn,
+    client_auth: &ClientAuth,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, Failure> {
     let builder = ServerConfig::builder_with_provider(provider.clone());
@@ -199,13 +199,14 @@ pub fn end_to_end_server_config(
         EndToEndClients::Connectors(_) => builder.with_protocol_versions(&[&TLS13]),
     };
     let builder = builder.map_err(|error| tls_is_unusable(&error))?;
-    let resumes = matches!(let_in, LetIn::All) && !matches!(clients, EndToEndClients::Connectors(_));
-    let builder = match let_in {
-        LetIn::All => builder.with_no_client_auth(),
-        LetIn::Keys(keys) => {
+    let resumes =
+        matches!(client_auth, ClientAuth::Off) && !matches!(clients, EndToEndClients::Connectors(_));
+    let builder = match client_auth {
+        ClientAuth::Off => builder.with_no_client_auth(),
+        ClientAuth::Keys(keys) => {
             builder.with_client_cert_verifier(trust::allowed_clients(keys.clone(), provider))
         }
-        LetIn::Signed(verifier) => builder.with_client_cert_verifier(verifier.clone()),
+        ClientAuth::Ca(verifier) => builder.with_client_cert_verifier(verifier.clone()),
     };
     let of_http = |certified| -> Arc<dyn ResolvesServerCert> {
         let own = Arc::new(SingleCertAndKey::from(certified));

@@ -13,7 +13,7 @@ use common::Folder;
 use common::cli::{command, run};
 use rendezvous::allowed_keys::AllowedKeys;
 use rendezvous::cert::{self, Identity};
-use rendezvous::tls_config::{EndToEndClients, LetIn, end_to_end_server_config, provider};
+use rendezvous::tls_config::{ClientAuth, EndToEndClients, end_to_end_server_config, provider};
 use rendezvous_core::id::Id;
 use rustls::{ServerConfig, ServerConnection, Stream};
 
@@ -33,9 +33,9 @@ fn identity(folder: &Folder, name: &str) -> Identity {
     cert::of_key(&path, &provider()).unwrap()
 }
 
-fn agent_config(agent: &Identity, let_in: LetIn) -> Arc<ServerConfig> {
+fn agent_config(agent: &Identity, client_auth: ClientAuth) -> Arc<ServerConfig> {
     let clients = EndToEndClients::Connectors(vec![ID]);
-    end_to_end_server_config(clients, agent.certified.clone(), None, &let_in, &provider()).unwrap()
+    end_to_end_server_config(clients, agent.certified.clone(), None, &client_auth, &provider()).unwrap()
 }
 
 /// A running connector with the marker at its standard input.
@@ -170,7 +170,7 @@ fn the_stream_crosses_and_the_relay_reads_nothing_of_it() {
     let connector = Connector::start(&folder, &["--end-to-end", &agent.pin.to_string()]);
     let (wire, head) = connector.accept();
     assert!(head.contains("\r\nUpgrade: octet-stream+tls\r\n") && !head.contains("DTCP"), "{head}");
-    let wire = serve(wire, agent_config(&agent, LetIn::All), "");
+    let wire = serve(wire, agent_config(&agent, ClientAuth::Off), "");
     assert!(wire.saw(b"octet-stream+tls") && !wire.saw(b"MARKER") && !wire.saw(b"DTCP"));
     let (output, _) = connector.end();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
@@ -184,7 +184,7 @@ fn one_of_several_pins_is_enough() {
     let (old, new) = (identity(&folder, "old.key"), identity(&folder, "new.key"));
     let pins = [old.pin.to_string(), new.pin.to_string()];
     let connector = Connector::start(&folder, &["--end-to-end", &pins[0], "--end-to-end", &pins[1]]);
-    serve(connector.accept().0, agent_config(&new, LetIn::All), "");
+    serve(connector.accept().0, agent_config(&new, ClientAuth::Off), "");
     assert_eq!(connector.end().0.stdout, MARKER);
 }
 
@@ -195,7 +195,7 @@ fn a_relay_that_substitutes_the_key_is_refused_and_the_message_says_what_to_do()
     let connector = Connector::start(&folder, &["--end-to-end", &agent.pin.to_string()]);
     let (mut wire, _) = connector.accept();
     wire.write_all(SEALED).unwrap();
-    let mut tls = ServerConnection::new(agent_config(&relay, LetIn::All)).unwrap();
+    let mut tls = ServerConnection::new(agent_config(&relay, ClientAuth::Off)).unwrap();
     let refused = Stream::new(&mut tls, &mut wire).read(&mut [0; 100]).unwrap_err().to_string();
     assert!(refused.contains("alert"), "{refused}");
     drop(wire);
@@ -215,7 +215,7 @@ fn a_relay_that_shows_the_agent_s_certificate_without_its_key_is_refused() {
     let connector = Connector::start(&folder, &["--end-to-end", &agent.pin.to_string()]);
     let (mut wire, _) = connector.accept();
     wire.write_all(SEALED).unwrap();
-    let mut tls = ServerConnection::new(agent_config(&forged, LetIn::All)).unwrap();
+    let mut tls = ServerConnection::new(agent_config(&forged, ClientAuth::Off)).unwrap();
     assert!(Stream::new(&mut tls, &mut wire).read(&mut [0; 100]).is_err());
     drop(wire);
     connector.assert_failed(&["the relay may be putting itself between"]);
@@ -229,7 +229,7 @@ fn a_server_that_selects_no_protocol_is_refused_even_if_it_has_the_key() {
     let connector = Connector::start(&folder, &["--end-to-end", &agent.pin.to_string()]);
     let (mut wire, _) = connector.accept();
     wire.write_all(SEALED).unwrap();
-    let mut config = ServerConfig::clone(&agent_config(&agent, LetIn::All));
+    let mut config = ServerConfig::clone(&agent_config(&agent, ClientAuth::Off));
     config.alpn_protocols = Vec::new();
     let mut tls = ServerConnection::new(Arc::new(config)).unwrap();
     let read = Stream::new(&mut tls, &mut wire).read(&mut [0; 100]);
@@ -301,7 +301,7 @@ fn the_agent_lets_in_a_listed_key_and_no_other() {
     let pin = agent.pin.to_string();
 
     let connector = Connector::start(&folder, &["--end-to-end", &pin, "--key", "user.key"]);
-    serve(connector.accept().0, agent_config(&agent, LetIn::Keys(allowed.clone())), "");
+    serve(connector.accept().0, agent_config(&agent, ClientAuth::Keys(allowed.clone())), "");
     assert_eq!(connector.end().0.stdout, MARKER);
 
     let refused: [(&[&str], String); 2] = [
@@ -312,7 +312,7 @@ fn the_agent_lets_in_a_listed_key_and_no_other() {
         let connector = Connector::start(&folder, &[&["--end-to-end", pin.as_str()], options].concat());
         let (mut wire, _) = connector.accept();
         wire.write_all(SEALED).unwrap();
-        let mut tls = ServerConnection::new(agent_config(&agent, LetIn::Keys(allowed.clone()))).unwrap();
+        let mut tls = ServerConnection::new(agent_config(&agent, ClientAuth::Keys(allowed.clone()))).unwrap();
         let mut stream = Stream::new(&mut tls, &mut wire);
         assert!(stream.read(&mut [0; 100]).is_err(), "let in");
         ended(wire);

@@ -12,7 +12,7 @@ use rendezvous::allowed_keys::{AllowedKeys, KeyList, parse};
 use rendezvous::cert::{self, Identity};
 use rendezvous::pin::Pin;
 use rendezvous::tls_config::{
-    ALPN_STREAM, EndToEndClients, LetIn, client_config, end_to_end_client_config, end_to_end_name,
+    ALPN_STREAM, ClientAuth, EndToEndClients, client_config, end_to_end_client_config, end_to_end_name,
     end_to_end_server_config, provider,
 };
 use rendezvous::trust::Trust;
@@ -67,18 +67,19 @@ fn handshake(
     Err("no end".to_owned())
 }
 
-fn let_in(allowed: Option<&AllowedKeys>) -> LetIn {
-    allowed.map_or(LetIn::All, |keys| LetIn::Keys(keys.clone()))
+fn client_auth(allowed: Option<&AllowedKeys>) -> ClientAuth {
+    allowed.map_or(ClientAuth::Off, |keys| ClientAuth::Keys(keys.clone()))
 }
 
 fn for_connectors(agent: &Identity, allowed: Option<&AllowedKeys>) -> Arc<ServerConfig> {
     let clients = EndToEndClients::Connectors(vec![OTHER_ID, ID]);
-    end_to_end_server_config(clients, agent.certified.clone(), None, &let_in(allowed), &provider()).unwrap()
+    end_to_end_server_config(clients, agent.certified.clone(), None, &client_auth(allowed), &provider())
+        .unwrap()
 }
 
 fn for_http(agent: &Identity, allowed: Option<&AllowedKeys>) -> Arc<ServerConfig> {
     let (http, certified) = (EndToEndClients::Http, agent.certified.clone());
-    end_to_end_server_config(http, certified, None, &let_in(allowed), &provider()).unwrap()
+    end_to_end_server_config(http, certified, None, &client_auth(allowed), &provider()).unwrap()
 }
 
 fn connector(pin: Pin, own: Option<&Identity>) -> Arc<ClientConfig> {

@@ -106,7 +106,7 @@ fn upstream(agents: Agents, id: Id) -> Upstream {
         stream_takes_ports: false,
         service_h2: false,
         end_to_end: EndToEnd::Off,
-        door: None,
+        basic_auth: None,
         relay,
         id,
         key: key_of(id),

@@ -50,7 +50,7 @@ pub fn run(clients: usize, round_trip: Span, pool_max: u16, secured: &Secured) -
         stream_takes_ports: false,
         service_h2: false,
         end_to_end: rendezvous_core::agent::EndToEnd::Off,
-        door: None,
+        basic_auth: None,
         relay,
         id: id(0),
         key: key_of(id(0)),

@@ -351,7 +351,7 @@ impl Plan {
                     stream_takes_ports: true,
                     service_h2: false,
                     end_to_end: rendezvous_core::agent::EndToEnd::Off,
-                    door: None,
+                    basic_auth: None,
                     relay: self.relay(named),
                     id,
                     key: key_of(id),

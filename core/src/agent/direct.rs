@@ -292,7 +292,7 @@ impl Agent {
         };
         if let Some(conn) = self.conns.state(on) {
             conn.upstream = upstream;
-            // The list of keys that are let in is also for the direct connection.
+            // The list of allowed keys is also for the direct connection.
             conn.sealed = key.map(|key| Box::new(Sealed { name: None, subject: None, key: Some(key) }));
         }
         if let Some(State::Deciding { .. }) = conn_state(&mut self.conns, relay) {

@@ -5,8 +5,8 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::door::{Answer, Guard, Judgement, VERDICT_TIMEOUT};
-use super::{Agent, Door, PasswordCheck, State, conn_state};
+use super::basic_auth::{Answer, AuthState, Decision, VERDICT_TIMEOUT};
+use super::{Agent, BasicAuth, PasswordCheck, State, conn_state};
 use crate::conns::Ended;
 use crate::event::Event;
 use crate::http::accept::Form;
@@ -38,7 +38,7 @@ pub(super) struct Forwarding {
     /// What the deadline is for.
     awaited: Awaited,
     /// Asks for a password.
-    guard: Option<Guard>,
+    auth: Option<AuthState>,
     /// Why the client's next request is not forwarded. All further bytes of the client are discarded.
     refused: Option<Unforwarded>,
 }
@@ -112,7 +112,7 @@ impl Forwarding {
         origin: Option<Origin>,
         subject: Option<Subject>,
         host: Option<String>,
-        door: Option<Door>,
+        basic_auth: Option<BasicAuth>,
     ) -> Self {
         Self {
             follower: Follower::new(limits, Mode::Strict),
@@ -122,7 +122,7 @@ impl Forwarding {
             unmoved: 0,
             waits: false,
             awaited: Awaited::Nothing,
-            guard: door.map(Guard::new),
+            auth: basic_auth.map(AuthState::new),
             refused: None,
         }
     }
@@ -131,11 +131,11 @@ impl Forwarding {
         self.waits = false;
         self.awaited = Awaited::Nothing;
         let outcome = self.take_client_bytes(bytes, now);
-        let guard = self.guard.as_ref();
+        let auth = self.auth.as_ref();
         if self.awaited == Awaited::Nothing && self.refused.is_none() {
-            if outcome.check.is_some() || guard.is_some_and(Guard::is_asking) {
+            if outcome.check.is_some() || auth.is_some_and(AuthState::is_asking) {
                 self.awaited = Awaited::Verdict;
-            } else if guard.is_some_and(Guard::awaits_retry) {
+            } else if auth.is_some_and(AuthState::awaits_retry) {
                 self.awaited = Awaited::Retry;
             }
         }
@@ -150,11 +150,11 @@ impl Forwarding {
                 return outcome;
             }
             let mut rest = bytes.get(outcome.consumed..).unwrap_or_default();
-            if let Some(guard) = &mut self.guard {
-                let dropped = guard.drop_body(rest);
+            if let Some(auth) = &mut self.auth {
+                let dropped = auth.drop_body(rest);
                 outcome.consumed += dropped;
                 rest = rest.get(dropped..).unwrap_or_default();
-                if guard.is_answer_queued() {
+                if auth.is_answer_queued() {
                     self.waits = true;
                     return outcome;
                 }
@@ -168,30 +168,30 @@ impl Forwarding {
                 Step::Request { len, head } => {
                     let is_answerable = self.follower.is_answerable() && self.unmoved == 0;
                     let raw = rest.get(..len).unwrap_or_default();
-                    let judgement = match &mut self.guard {
-                        Some(guard) => guard.judge(&head, raw, is_answerable, now),
-                        None => Judgement::Pass,
+                    let decision = match &mut self.auth {
+                        Some(auth) => auth.decide(&head, raw, is_answerable, now),
+                        None => Decision::Pass,
                     };
-                    match judgement {
-                        Judgement::Pass => {
+                    match decision {
+                        Decision::Pass => {
                             let how = self.rewrite();
                             let written = forwarded::rewrite(&head, how, &mut outcome.text);
                             self.follower.request_passed(&written);
                         }
-                        Judgement::Hold => {
+                        Decision::Hold => {
                             self.waits = true;
                             return outcome;
                         }
-                        Judgement::Ask(credentials) => {
+                        Decision::Ask(credentials) => {
                             self.waits = true;
                             outcome.check = Some(credentials);
                             return outcome;
                         }
-                        Judgement::Malformed => {
+                        Decision::Malformed => {
                             self.refused = Some(MALFORMED);
                             continue;
                         }
-                        Judgement::Answer(answer) => outcome.answer = Some(answer),
+                        Decision::Answer(answer) => outcome.answer = Some(answer),
                     }
                     outcome.consumed += len;
                 }
@@ -221,7 +221,7 @@ impl Forwarding {
     /// The changes to the heads of requests. An Upgrade to `h2c` is always removed, since requests after it would not
     /// be inspected.
     fn rewrite(&self) -> Rewrite<'_> {
-        let removes_credentials = self.guard.as_ref().is_some_and(|guard| !guard.door.keeps_credentials());
+        let removes_credentials = self.auth.as_ref().is_some_and(|auth| !auth.basic_auth.keeps_credentials());
         Rewrite { origin: self.origin.as_ref(), subject: self.subject.as_ref(), removes_credentials }
     }
 
@@ -264,10 +264,10 @@ impl Agent {
         let client = self.conns.from(relay).map(|from| from.ip());
         let origin = self.forwards(relay).then_some(Origin { client, is_https });
         let host = self.name_of(relay).map(String::from);
-        let door = self.door(relay).cloned();
+        let basic_auth = self.basic_auth(relay).cloned();
         let sealed = self.conns.state(relay).and_then(|conn| conn.sealed.as_deref());
         let subject = sealed.and_then(|sealed| sealed.subject.clone());
-        let forwarding = Forwarding::new(self.config.head, origin, subject, host, door);
+        let forwarding = Forwarding::new(self.config.head, origin, subject, host, basic_auth);
         if let Some(state) = conn_state(&mut self.conns, relay) {
             *state = State::Paired(Some(Box::new(forwarding)));
         }
@@ -395,13 +395,13 @@ impl Agent {
         self.checked += 1;
         let ticket = self.checked;
         let from = self.conns.from(on).map(|from| from.ip());
-        if let Some(guard) = self.guard(on) {
-            guard.asked(ticket);
+        if let Some(auth) = self.auth(on) {
+            auth.asked(ticket);
             self.checks.push(PasswordCheck { on, ticket, from, credentials });
         }
     }
 
-    /// Sends the door's response to a request of which `consumed` bytes were discarded. Returns how many are
+    /// Sends a 401 or 429 to a request of which `consumed` bytes were discarded. Returns how many are
     /// discarded now.
     fn answer(
         &mut self,
@@ -432,20 +432,20 @@ impl Agent {
 
     /// The send queue of a gated half is empty.
     pub(super) fn flushed_gated(&mut self, on: ConnId) {
-        if self.guard(on).is_some_and(Guard::flushed) {
+        if self.auth(on).is_some_and(AuthState::flushed) {
             self.offer_again(on);
         }
     }
 
-    /// The door's state for a client's connection.
-    pub(super) fn guard(&mut self, relay: ConnId) -> Option<&mut Guard> {
-        forwarding(self, relay)?.guard.as_mut()
+    /// The state of a client's connection whose requests need a password.
+    pub(super) fn auth(&mut self, relay: ConnId) -> Option<&mut AuthState> {
+        forwarding(self, relay)?.auth.as_mut()
     }
 
     /// For traces: the number of the client's next bytes that belong to the body of a refused request.
     #[cfg(feature = "trace")]
     pub(crate) fn unread_body(&mut self, on: ConnId) -> u64 {
-        self.guard(on).map_or(0, |guard| guard.unread_body())
+        self.auth(on).map_or(0, |auth| auth.unread_body())
     }
 
     /// Stops forwarding requests of the client: its bytes are discarded, and the next request gets this response.
@@ -475,7 +475,7 @@ impl Agent {
         let in_request = follower.is_in_request();
         if refused.is_none()
             && follower.is_answerable()
-            && forwarding.guard.as_ref().is_some_and(Guard::has_denied)
+            && forwarding.auth.as_ref().is_some_and(AuthState::has_denied)
         {
             return self.offer_again(relay);
         }

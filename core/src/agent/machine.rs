@@ -132,7 +132,7 @@ impl Machine for Agent {
             Some(State::Meeting { .. } | State::Ready { .. }) if how == End::Clean => {
                 self.conns.mark_ended(on)
             }
-            Some(State::Ready { .. }) => self.lose_ready(on, "the local service broke off", now),
+            Some(State::Ready { .. }) => self.lose_ready(on, "the local service ended the connection", now),
             Some(State::Deciding { .. }) => self.undecided_ended(on, how, now),
             Some(State::Leaving) => self.close(on, Close::Linger, now),
             Some(&mut State::Link(link)) => {
@@ -171,7 +171,7 @@ impl Machine for Agent {
                 let ended = self.conns.write_failed(on, now);
                 self.pair_over(ended, now);
             }
-            Some(State::Ready { .. }) => self.lose_ready(on, "the local service broke off", now),
+            Some(State::Ready { .. }) => self.lose_ready(on, "the local service ended the connection", now),
             Some(&mut State::Link(link)) => {
                 self.with_dtcp_endpoint(now, |dtcp_endpoint| dtcp_endpoint.ended(link, End::Reset))
             }
@@ -297,9 +297,9 @@ impl Agent {
                 self.lose_client(on, "the client's TLS handshake took too long", Close::Abort, now);
             }
             State::Head(_) if refuses_clear => self.refuse_clear(on, now),
-            State::Head(_) if reads_head => self.turn_away(on, Unforwarded::LATE, Form::Json, now),
+            State::Head(_) if reads_head => self.refuse_request(on, Unforwarded::LATE, Form::Json, now),
             // The bytes received by now go to the HTTP service.
-            State::Head(_) => self.meet(on, ServiceKind::OTHER, None, now),
+            State::Head(_) => self.serve_client(on, ServiceKind::OTHER, None, now),
             State::Deciding { .. } => {
                 self.lose_undecided(on, "the client did not decide in time", Close::Abort, now);
             }

@@ -49,8 +49,8 @@ impl Upstream {
         match asked {
             ServiceKind::Http { .. } => http,
             // A connector is not asked for the password of the HTTP service.
-            ServiceKind::Stream { .. } => stream.or(http.filter(|_| self.door.is_none())),
-            ServiceKind::Raw(RawTarget::H2) => http.filter(|_| self.service_h2 && self.door.is_none()),
+            ServiceKind::Stream { .. } => stream.or(http.filter(|_| self.basic_auth.is_none())),
+            ServiceKind::Raw(RawTarget::H2) => http.filter(|_| self.service_h2 && self.basic_auth.is_none()),
             ServiceKind::Raw(RawTarget::Stream) => stream.filter(|_| self.stream_takes_ports),
             ServiceKind::Raw(RawTarget::Port(port)) => {
                 self.ports.get(usize::from(port)).map(|(_, place)| (place, None))
@@ -79,7 +79,7 @@ impl Agent {
                 self.enter(on, state, Some(now.mono + self.config.head_timeout));
             }
             (Ok(Some(RawName::Host(_))), EndToEnd::PassTo(_)) => {
-                self.meet(on, ServiceKind::Raw(RawTarget::Tls), None, now);
+                self.serve_client(on, ServiceKind::Raw(RawTarget::Tls), None, now);
             }
             (Ok(Some(RawName::Host(_))), EndToEnd::Off) => {
                 self.lose_client(on, "this agent terminates no TLS of clients", Close::Abort, now);
@@ -91,7 +91,7 @@ impl Agent {
                     _ => upstream.place_of(ServiceKind::Raw(RawTarget::Stream)).map(|_| RawTarget::Stream),
                 };
                 match target {
-                    Some(target) => self.meet(on, ServiceKind::Raw(target), None, now),
+                    Some(target) => self.serve_client(on, ServiceKind::Raw(target), None, now),
                     None => self.lose_client(on, NO_SUCH_PORT, Close::Abort, now),
                 }
             }
@@ -134,7 +134,7 @@ impl Agent {
             return self.lose_client(on, NO_SUBJECT, Close::Linger, now);
         }
         if tls.is_h2 && self.name_of(on).is_some() {
-            return self.meet(on, ServiceKind::Raw(RawTarget::H2), None, now);
+            return self.serve_client(on, ServiceKind::Raw(RawTarget::H2), None, now);
         }
         self.enter(on, State::Head(Finder::default()), Some(now.mono + self.config.head_timeout));
     }
@@ -231,7 +231,7 @@ impl Agent {
                 whole.bytes().len()
             }
             Found::Complete(_) | Found::Refused(_) => {
-                self.turn_away(on, IN_CLEAR, Form::preferred(bytes), now);
+                self.refuse_request(on, IN_CLEAR, Form::preferred(bytes), now);
                 0
             }
         }
@@ -239,7 +239,7 @@ impl Agent {
 
     /// A request in clear did not arrive in time.
     pub(super) fn refuse_clear(&mut self, on: ConnId, now: Now) {
-        self.turn_away(on, IN_CLEAR, Form::Json, now);
+        self.refuse_request(on, IN_CLEAR, Form::Json, now);
     }
 
     fn terminates(&mut self, on: ConnId) -> bool {

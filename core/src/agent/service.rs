@@ -8,7 +8,7 @@ use super::direct::{GONE, offer_of};
 use super::forwarding::Unforwarded;
 use super::link::Stage;
 use super::raw::NO_STREAM;
-use super::{Agent, Conn, Door, ServiceKind, State, conn_state};
+use super::{Agent, BasicAuth, Conn, ServiceKind, State, conn_state};
 use crate::conns::Ended;
 use crate::dialer::Dialling;
 use crate::dtcp::Offer;
@@ -95,7 +95,7 @@ impl Agent {
         }
         if self.upstream(upstream).stream.is_none() && !self.reads_head(on) {
             if let Some(asked) = ServiceKind::http(bytes) {
-                self.meet(on, asked, None, now);
+                self.serve_client(on, asked, None, now);
             }
             return 0;
         }
@@ -108,41 +108,41 @@ impl Agent {
             Found::Complete(whole) if has_stream && asks_for_stream(whole) => {
                 let len = whole.bytes().len();
                 let offer = self.config.direct.as_ref().and_then(|_| offer_of(whole.bytes()));
-                self.meet(on, ServiceKind::Stream { parked: bytes.len() > len }, offer, now);
+                self.serve_client(on, ServiceKind::Stream { parked: bytes.len() > len }, offer, now);
                 len
             }
             Found::Complete(_) | Found::Refused(_) if is_connector => {
-                self.turn_away(on, NO_STREAM, Form::preferred(bytes), now);
+                self.refuse_request(on, NO_STREAM, Form::preferred(bytes), now);
                 0
             }
             Found::Refused(refusal) if forwards => {
-                self.turn_away(on, Unforwarded::refused(refusal), Form::preferred(bytes), now);
+                self.refuse_request(on, Unforwarded::refused(refusal), Form::preferred(bytes), now);
                 0
             }
             Found::Complete(whole) if forwards => {
                 match whole.parse() {
                     Ok(head) if head.is_connect() => {
-                        self.turn_away(
+                        self.refuse_request(
                             on,
                             Unforwarded::refused(Refusal::Tunnel),
                             Form::preferred(bytes),
                             now,
                         );
                     }
-                    Ok(head) => self.meet(
+                    Ok(head) => self.serve_client(
                         on,
                         ServiceKind::Http { is_head: head.method == "HEAD", form: Form::preferred(bytes) },
                         None,
                         now,
                     ),
                     Err(refusal) => {
-                        self.turn_away(on, Unforwarded::refused(refusal), Form::preferred(bytes), now)
+                        self.refuse_request(on, Unforwarded::refused(refusal), Form::preferred(bytes), now)
                     }
                 }
                 0
             }
             Found::Complete(_) | Found::Refused(_) => {
-                self.meet(on, ServiceKind::http(bytes).unwrap_or(ServiceKind::OTHER), None, now);
+                self.serve_client(on, ServiceKind::http(bytes).unwrap_or(ServiceKind::OTHER), None, now);
                 0
             }
         }
@@ -150,10 +150,16 @@ impl Agent {
 
     /// Dials a local service for a client. It is not dialled earlier, since services drop idle connections. `offer`:
     /// the client prefers a direct connection.
-    pub(super) fn meet(&mut self, on: ConnId, asked: ServiceKind, offer: Option<Box<Offer>>, now: Now) {
+    pub(super) fn serve_client(
+        &mut self,
+        on: ConnId,
+        asked: ServiceKind,
+        offer: Option<Box<Offer>>,
+        now: Now,
+    ) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
-        if !self.config.lets_in(self.conns.from(on).map(|from| from.ip())) {
+        if !self.config.allows(self.conns.from(on).map(|from| from.ip())) {
             let from = self.conns.from(on);
             self.conns.event(Event::Dropped { on, from, upstream: Some(upstream), why: ADDRESS });
             return self.refuse(on, Unforwarded::ADDRESS, asked, now);
@@ -251,7 +257,7 @@ impl Agent {
     }
 
     /// Refuses a client because of its first request, and logs that.
-    pub(super) fn turn_away(&mut self, on: ConnId, why: Unforwarded, form: Form, now: Now) {
+    pub(super) fn refuse_request(&mut self, on: ConnId, why: Unforwarded, form: Form, now: Now) {
         let from = self.conns.from(on);
         let upstream = self.conns.state(on).map(|conn| conn.upstream);
         self.conns.event(Event::Dropped { on, from, upstream, why: why.why });
@@ -300,7 +306,7 @@ impl Agent {
     /// Whether the exchanges of this client are followed: its requests get fields, must all name one host, or need a
     /// password.
     pub(super) fn follows(&mut self, on: ConnId) -> bool {
-        self.forwards(on) || self.name_of(on).is_some() || self.door(on).is_some()
+        self.forwards(on) || self.name_of(on).is_some() || self.basic_auth(on).is_some()
     }
 
     /// Whether no byte of this client reaches a service before its whole head was read.
@@ -315,10 +321,10 @@ impl Agent {
         self.config.forwarded && self.upstream(upstream).service.is_some()
     }
 
-    /// The door of this client's upstream.
-    pub(super) fn door(&mut self, on: ConnId) -> Option<&Door> {
+    /// Whether this client's upstream needs a password.
+    pub(super) fn basic_auth(&mut self, on: ConnId) -> Option<&BasicAuth> {
         let upstream = self.conns.state(on)?.upstream;
-        self.upstream(upstream).door.as_ref()
+        self.upstream(upstream).basic_auth.as_ref()
     }
 
     /// The client left before it was connected to the local service.

@@ -26,7 +26,7 @@ use crate::xmpp::condition::{Condition, StanzaError};
 use crate::xmpp::iq::{Iq, Kind};
 use crate::xmpp::jid::{Allow, IqId, Jid};
 
-mod door;
+mod machine;
 mod outcome;
 
 pub use outcome::Outcome;

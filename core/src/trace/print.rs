@@ -185,9 +185,9 @@ fn write_upstream(out: &mut impl fmt::Write, upstream: &Upstream, identities: &[
         EndToEnd::Terminate => write!(out, " end-to-end")?,
         EndToEnd::PassTo(place) => write!(out, " tls-to={}", HostPortText(place))?,
     }
-    if let Some(door) = &upstream.door {
-        write!(out, " door={}", door.realm())?;
-        if door.keeps_credentials() {
+    if let Some(basic_auth) = &upstream.basic_auth {
+        write!(out, " door={}", basic_auth.realm())?;
+        if basic_auth.keeps_credentials() {
             write!(out, " password-keep")?;
         }
     }

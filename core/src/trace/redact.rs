@@ -49,7 +49,7 @@ pub(super) enum Reader<'a> {
     /// A complete head: a CONNECT's token is checked, and an `Authorization` names an ID or a label.
     Whole(Token<'a>, IsLabel<'a>),
     /// A complete head at an agent: an `Authorization` may have a password that is checked.
-    Door,
+    Agent,
     /// An incomplete or refused head: only its form matters.
     Form,
 }
@@ -66,7 +66,7 @@ pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
             Reader::Whole(_, is_label) if name.eq_ignore_ascii_case(b"Authorization") => {
                 credentials(value, is_label, out);
             }
-            Reader::Door if name.eq_ignore_ascii_case(b"Authorization") => {
+            Reader::Agent if name.eq_ignore_ascii_case(b"Authorization") => {
                 out.extend_from_slice(&basic::stand_in(value));
             }
             Reader::Whole(..) if is_connect && name.eq_ignore_ascii_case(b"PROXY-Protocol") => {

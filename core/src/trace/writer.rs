@@ -110,7 +110,7 @@ impl Shadow for Agent {
     }
 
     fn gate_reader<'a>(_: redact::Token<'a>, _: redact::IsLabel<'a>) -> redact::Reader<'a> {
-        redact::Reader::Door
+        redact::Reader::Agent
     }
 
     fn unread_body(&mut self, on: ConnId) -> u64 {

@@ -15,8 +15,8 @@ use rendezvous_core::time::Span;
 use rendezvous_core::token::{Algorithm, Key};
 
 mod backoff;
+mod basic_auth;
 mod challenge;
-mod door;
 mod ending;
 mod forwarding;
 #[path = "../common/harness.rs"]
@@ -65,7 +65,7 @@ fn upstream() -> Upstream {
         stream_takes_ports: false,
         service_h2: false,
         end_to_end: rendezvous_core::agent::EndToEnd::Off,
-        door: None,
+        basic_auth: None,
         relay,
         id: ID,
         key: key(),

@@ -239,7 +239,7 @@ impl World {
             stream_takes_ports: false,
             service_h2: false,
             end_to_end: rendezvous_core::agent::EndToEnd::Off,
-            door: None,
+            basic_auth: None,
             relay: relay(),
             id: ID,
             key: Key::new(b"12345678901234567890".to_vec(), Algorithm::Sha256, 8, 30).unwrap(),

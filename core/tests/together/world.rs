@@ -65,7 +65,7 @@ impl World {
             stream_takes_ports: false,
             service_h2: false,
             end_to_end: rendezvous_core::agent::EndToEnd::Off,
-            door: None,
+            basic_auth: None,
             relay: at_relay(),
             id: ID,
             key: key(),

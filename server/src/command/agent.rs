@@ -1,14 +1,15 @@
 //! `rendezvous agent`: connects a hidden server to its relays.
 
+mod end_to_end;
 mod reload;
+mod services;
 mod site;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 #[cfg(feature = "acme")]
 use rendezvous_core::acme::ChallengeKind;
-use rendezvous_core::agent::{Agent, Config, Door, EndToEnd, POOL, POOL_MAX, Seeds, Upstream};
+use rendezvous_core::agent::{Agent, BasicAuth, Config, EndToEnd, POOL, POOL_MAX, Seeds, Upstream};
 use rendezvous_core::dtcp::Direct;
 use rendezvous_core::event::Event;
 use rendezvous_core::fingerprint::Fingerprint;
@@ -17,14 +18,16 @@ use rendezvous_core::machine::Listener;
 use rendezvous_core::proxy_header::Version;
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
-use rustls::sign::CertifiedKey;
 
+use self::end_to_end::{end_to_end, key_list, refuse_beside_client_ca, refuse_without_end_to_end};
 use self::reload::{Options, Terminates};
+use self::services::{Service, services};
 use self::site::AgentSite;
 use super::acme::{self, Acme, Host};
+#[cfg(feature = "acme")]
 use super::certificate;
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
-use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, TRUST_OPTIONS, To};
+use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN};
 use super::metrics::{METRICS, METRICS_NAME, Metrics, Server};
 use super::share::Share;
 use super::through::{self, PASSWORD, PROXY};
@@ -34,26 +37,25 @@ use super::upstream;
 use crate::admin::Admin;
 use crate::allowed_keys::KeyList;
 use crate::buffer::Sizes;
-use crate::cert::{self, Identity, PairFiles};
+#[cfg(feature = "acme")]
+use crate::cert::PairFiles;
 #[cfg(feature = "acme")]
 use crate::clock::Clock;
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
-use crate::event_loop::{ClientTls, EndToEndTls, EventLoop, TlsSetup};
+use crate::event_loop::{ClientTls, EventLoop, TlsSetup};
 use crate::failure::Failure;
-use crate::ids::is_name;
-use crate::live_certificates::LiveCertificates;
 use crate::logging::{self, Escaped, LOG_FORMAT, LOG_RATE, Names};
 use crate::metrics::Scrape;
 use crate::metrics::agent::{Counters, Row};
 use crate::net::Net;
-use crate::options::value::{HostPort, count, host_port, listen_address, path, prefix, seconds};
+use crate::options::value::{count, listen_address, path, prefix, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, parse};
 use crate::password_check::{self, PasswordChecker};
-use crate::pin::Pin;
+#[cfg(feature = "acme")]
 use crate::state::State;
 use crate::ticket::Ticket;
-use crate::tls_config::{self, EndToEndClients, LetIn};
+use crate::tls_config::{self, ClientAuth};
 use crate::trust::{self, Trust};
 
 /// The default age of waiting connections at a group of relays. A million agents with one connection each then make 3,300
@@ -297,8 +299,10 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
                 ticket.relay
             );
         }
-        let door = match &password_file {
-            Some(_) if to.is_some() => Some(door(&ticket, &file, tls_to.is_some(), keeps_password)?),
+        let basic_auth = match &password_file {
+            Some(_) if to.is_some() => {
+                Some(password_realm(&ticket, &file, tls_to.is_some(), keeps_password)?)
+            }
             _ => None,
         };
         tls.upstreams.push(upstream::tls_of(&ticket)?);
@@ -318,7 +322,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
                 None if terminates => EndToEnd::Terminate,
                 None => EndToEnd::Off,
             },
-            door,
+            basic_auth,
             relay: upstream::relay(&ticket.relay),
             id: ticket.id,
             key: ticket.key.clone(),
@@ -337,15 +341,15 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let mut end_to_end_options = None;
     if terminates {
         let ids: Vec<Id> = upstreams.iter().map(|upstream| upstream.id).collect();
-        let let_in = match (&key_list, &client_ca) {
-            (Some(list), _) => LetIn::Keys(list.keys()),
-            (None, Some(file)) => LetIn::Signed(trust::signed_clients(file, &tls_config::provider())?),
-            (None, None) => LetIn::All,
+        let client_auth = match (&key_list, &client_ca) {
+            (Some(list), _) => ClientAuth::Keys(list.keys()),
+            (None, Some(file)) => ClientAuth::Ca(trust::signed_clients(file, &tls_config::provider())?),
+            (None, None) => ClientAuth::Off,
         };
         let live = acme_tls.as_ref().map(|(live, _)| live);
         end_to_end_options =
-            Some(Terminates { ids: ids.clone(), let_in: let_in.clone(), live: live.cloned() });
-        tls.end_to_end = Some(end_to_end(&matches, ids, let_in, live)?);
+            Some(Terminates { ids: ids.clone(), client_auth: client_auth.clone(), live: live.cloned() });
+        tls.end_to_end = Some(end_to_end(&matches, ids, client_auth, live)?);
     }
     let ca_upstream = tls.upstreams.len();
     if let Some((_, ca)) = acme_tls {
@@ -556,7 +560,12 @@ impl Program for AgentProgram {
 }
 
 /// The password check of a hidden server's HTTP service. The realm is the name of the ticket file.
-fn door(ticket: &Ticket, file: &Path, has_tls_to: bool, keeps_password: bool) -> Result<Door, Failure> {
+fn password_realm(
+    ticket: &Ticket,
+    file: &Path,
+    has_tls_to: bool,
+    keeps_password: bool,
+) -> Result<BasicAuth, Failure> {
     if !ticket.relay.tls {
         return Err(Failure::Usage(format!(
             "--password-file: the URL of the relay {} is http://, and passwords could be read on the way",
@@ -569,8 +578,8 @@ fn door(ticket: &Ticket, file: &Path, has_tls_to: bool, keeps_password: bool) ->
                 .to_owned(),
         ));
     }
-    let door = Door::new(&file.file_stem().unwrap_or_default().to_string_lossy());
-    Ok(if keeps_password { door.keeping_credentials() } else { door })
+    let basic_auth = BasicAuth::new(&file.file_stem().unwrap_or_default().to_string_lossy());
+    Ok(if keeps_password { basic_auth.keeping_credentials() } else { basic_auth })
 }
 
 /// Parses a version of the PROXY protocol.
@@ -595,57 +604,6 @@ fn local_tls(to: &LocalService, all: &mut Vec<ClientTls>, relays: usize) -> Resu
     let index = u16::try_from(relays + all.len());
     all.push(upstream::tls_to(&to.at.host, trust)?);
     index.map(Some).map_err(|_| Failure::Usage("too many --ticket options".to_owned()))
-}
-
-/// Refuses a certificate for several names: on an HTTP/2 connection, browsers send requests for all of them (RFC 9113
-/// §9.1.1), and nothing compares the names of the requests.
-fn refuse_several_names(certified: &CertifiedKey) -> Result<(), Failure> {
-    let names = certified.cert.first().map(|leaf| cert::names_of(leaf)).unwrap_or_default();
-    if names.len() <= 1 && !names.iter().any(|name| name.starts_with('*')) {
-        return Ok(());
-    }
-    Err(Failure::Failed(format!(
-        "--to-h2 needs a certificate with a single name, but this one is for {}: browsers would send requests for all of them on one \
-         connection",
-        names.join(", ")
-    )))
-}
-
-/// The accepted client keys; `None` if all clients are accepted.
-fn key_list(matches: &Matches) -> Result<Option<KeyList>, Failure> {
-    let pins = matches.get_all("allow-key", Pin::parse)?;
-    let file = matches.get_if("allow-keys", path)?;
-    if pins.is_empty() && file.is_none() {
-        return Ok(None);
-    }
-    KeyList::load(pins, file).map(Some)
-}
-
-/// Refuses options that `--client-ca` could not protect, or for which it could not pass the subject on.
-fn refuse_beside_client_ca(matches: &Matches, has_keys: bool, services: &[Service]) -> Result<(), Failure> {
-    let why = if has_keys {
-        "--allow-key or --allow-keys exclude each other"
-    } else if matches.flag("to-h2") {
-        "--to-h2 exclude each other: the agent does not parse HTTP/2"
-    } else if services.iter().any(|it| it.tls_to.is_some() || !it.ports.is_empty()) {
-        "--tls-to or --stream LABEL=HOST:PORT exclude each other: their clients present no certificate to the agent"
-    } else {
-        return Ok(());
-    };
-    Err(Failure::Usage(format!("--client-ca and {why}")))
-}
-
-/// Refuses options that need `--end-to-end`.
-fn refuse_without_end_to_end(matches: &Matches) -> Result<(), Failure> {
-    if matches.flag("to-h2") {
-        return Err(Failure::Usage("--to-h2 needs --end-to-end".to_owned()));
-    }
-    for option in ["cert", "key", "name", "allow-key", "allow-keys", "client-ca"] {
-        if !matches.get_all(option, |text| Ok::<_, String>(text.to_owned()))?.is_empty() {
-            return Err(Failure::Usage(format!("--{option} needs --end-to-end")));
-        }
-    }
-    Ok(())
 }
 
 /// The options about certificates from a CA.
@@ -688,206 +646,4 @@ fn open_acme(acme: &mut Acme, matches: &Matches) -> Result<(), Failure> {
 #[cfg(not(feature = "acme"))]
 fn open_acme(_: &mut Acme, _: &Matches) -> Result<(), Failure> {
     Ok(())
-}
-
-/// The TLS configurations for the clients of these hidden servers. Logs the pin that clients can verify.
-fn end_to_end(
-    matches: &Matches,
-    ids: Vec<Id>,
-    let_in: LetIn,
-    live: Option<&Arc<LiveCertificates>>,
-) -> Result<EndToEndTls, Failure> {
-    let provider = tls_config::provider();
-    let own = || {
-        let state = State::open(matches.one("state"))?;
-        let mut names = matches.get_all("name", certificate::name)?;
-        // A name of this machine would reveal to clients where the hidden server is.
-        if names.is_empty() {
-            names.push("localhost".to_owned());
-        }
-        cert::ensure(&state, PairFiles::AGENT, &names, &provider)
-    };
-    let Identity { certified, pin } =
-        certificate::load(&certificate::files(matches)?, own, &provider)?.into_first();
-    log::info!("event=end-to-end pin={pin}");
-    if matches.flag("to-h2") {
-        refuse_several_names(&certified)?;
-    }
-    let config = |clients, certified| {
-        tls_config::end_to_end_server_config(clients, certified, live, &let_in, &provider)
-    };
-    Ok(EndToEndTls {
-        http: config(
-            if matches.flag("to-h2") { EndToEndClients::Http2 } else { EndToEndClients::Http },
-            certified.clone(),
-        )?,
-        connectors: config(EndToEndClients::Connectors(ids), certified)?,
-        challenges: live.map(|live| tls_config::challenge_server_config(live, &provider)).transpose()?,
-        let_in,
-    })
-}
-
-/// A ticket and its local services.
-#[derive(Debug, PartialEq, Eq)]
-struct Service {
-    ticket: PathBuf,
-    to: Option<LocalService>,
-    stream: Option<HostPort>,
-    /// The services for the relay's ports, by label.
-    ports: Vec<(String, HostPort)>,
-    tls_to: Option<HostPort>,
-}
-
-/// Parses the value of `--stream`: the label of a relay's port, if there is one, and the service.
-fn stream(text: &str) -> Result<(Option<String>, HostPort), String> {
-    match text.split_once('=') {
-        None => Ok((None, host_port(text)?)),
-        Some((label, _)) if !is_name(label) => Err(format!("'{label}' is not a valid label of a port")),
-        Some((label, at)) => Ok((Some(label.to_owned()), host_port(at)?)),
-    }
-}
-
-/// A ticket and the options that follow it.
-#[derive(Default)]
-struct Group {
-    ticket: Option<PathBuf>,
-    to: Option<To>,
-    services: OwnServices,
-}
-
-/// The local services of a ticket except the HTTP service.
-#[derive(Clone, Default)]
-struct OwnServices {
-    stream: Option<HostPort>,
-    ports: Vec<(String, HostPort)>,
-    tls_to: Option<HostPort>,
-}
-
-impl OwnServices {
-    fn is_empty(&self) -> bool {
-        self.stream.is_none() && self.ports.is_empty() && self.tls_to.is_none()
-    }
-
-    /// Adds a `--stream`. Returns false if there is already one.
-    fn take_stream(&mut self, (label, at): (Option<String>, HostPort)) -> bool {
-        match label {
-            None => self.stream.replace(at).is_none(),
-            Some(label) if self.ports.iter().any(|(known, _)| *known == label) => false,
-            Some(label) => {
-                self.ports.push((label, at));
-                true
-            }
-        }
-    }
-}
-
-/// The tickets with the services that follow them, or else with the preceding ones.
-fn services(matches: &Matches) -> Result<Vec<Service>, Failure> {
-    // Parsed only for the errors, which contain the option's name or the line of the file.
-    matches.get_all("to", To::parse)?;
-    matches.get_all("stream", stream)?;
-    matches.get_all("tls-to", host_port)?;
-    let mut groups = vec![Group::default()];
-    let options: Vec<&str> = ["ticket", "to", "stream", "tls-to"].into_iter().chain(TRUST_OPTIONS).collect();
-    for (option, text) in matches.in_order(&options) {
-        if option == "ticket" {
-            groups.push(Group { ticket: Some(PathBuf::from(text)), ..Group::default() });
-            continue;
-        }
-        let Some(group) = groups.last_mut() else { continue };
-        let usage = |why| Failure::Usage(format!("--{option}: {why}"));
-        let is_second = match option {
-            "to" => group.to.replace(To::parse(text).map_err(usage)?).is_some(),
-            "stream" => !group.services.take_stream(stream(text).map_err(usage)?),
-            "tls-to" => group.services.tls_to.replace(host_port(text).map_err(usage)?).is_some(),
-            _ => {
-                let to = group.to.as_mut();
-                to.ok_or_else(|| usage("it must follow a --to https://HOST:PORT".to_owned()))?
-                    .take(option, text)?;
-                false
-            }
-        };
-        if is_second {
-            return Err(Failure::Usage(format!("--{option} {text}: this ticket already has a --{option}")));
-        }
-    }
-    let (mut last_to, mut last_own) = (None, OwnServices::default());
-    let mut services = Vec::new();
-    for Group { ticket, to, services: own } in groups {
-        // A ticket with a service of its own shares only the HTTP service with others.
-        if to.is_some() || !own.is_empty() {
-            last_own = own;
-            last_to = to.map(To::finish).transpose()?.or(last_to);
-        }
-        let Some(ticket) = ticket else { continue };
-        if last_to.is_none() && last_own.is_empty() {
-            let ticket = ticket.display();
-            return Err(Failure::Usage(format!(
-                "--to HOST:PORT (or --tls-to or --stream HOST:PORT) is missing for {ticket}"
-            )));
-        }
-        let OwnServices { stream, ports, tls_to } = last_own.clone();
-        services.push(Service { ticket, to: last_to.clone(), stream, ports, tls_to });
-    }
-    if services.is_empty() {
-        return Err(Failure::Usage("--ticket FILE is missing (see: rendezvous agent --help)".to_owned()));
-    }
-    Ok(services)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown(line: &str) -> Result<Vec<String>, Failure> {
-        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let services = services(&parse(&SPEC, &args)?)?;
-        let show = |service: &Service| {
-            let to = service.to.as_ref().map_or("-".to_owned(), ToString::to_string);
-            let stream = service.stream.as_ref().map_or("-".to_owned(), ToString::to_string);
-            format!("{} {to} {stream}", service.ticket.display())
-        };
-        Ok(services.iter().map(show).collect())
-    }
-
-    #[test]
-    fn each_ticket_has_the_services_behind_it_or_those_before() {
-        let line = "--ticket a --to h:1 --stream h:2 --ticket b --ticket c --to h:3";
-        assert_eq!(shown(line), Ok(vec!["a h:1 h:2".into(), "b h:1 h:2".into(), "c h:3 -".into()]));
-    }
-
-    #[test]
-    fn a_service_before_all_tickets_is_for_all() {
-        assert_eq!(shown("--to h:1 --ticket a --ticket b"), Ok(vec!["a h:1 -".into(), "b h:1 -".into()]));
-    }
-
-    #[test]
-    fn a_stream_service_alone_will_do() {
-        assert_eq!(shown("--ticket a --stream h:22"), Ok(vec!["a - h:22".into()]));
-    }
-
-    #[test]
-    fn a_ticket_without_a_service_is_refused() {
-        assert!(matches!(shown("--ticket a"), Err(Failure::Usage(why)) if why.contains("--to")));
-        assert!(matches!(shown("--to h:1"), Err(Failure::Usage(why)) if why.contains("--ticket")));
-        assert!(matches!(shown("--ticket a --to h:1 --to h:2"), Err(Failure::Usage(_))));
-    }
-
-    #[test]
-    fn each_service_has_the_trust_behind_it() {
-        let line = "--ticket a --to https://h:1 --to-ca ca.pem --ticket b --to https://h:2 --to-insecure \
-                    --ticket c --ticket d --to https://h:3 --to-insecure";
-        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let services = parse(&SPEC, &args).and_then(|matches| services(&matches)).unwrap_or_default();
-        let trusts: Vec<_> = services
-            .into_iter()
-            .map(|service| service.to.and_then(|to| to.tls))
-            .map(Option::unwrap)
-            .collect();
-        let ca = Trust::CaFile("ca.pem".into());
-        assert_eq!(trusts, [ca, Trust::Insecure, Trust::Insecure, Trust::Insecure]);
-        for line in ["--to-ca x --ticket a --to https://h:1", "--ticket a --to h:1 --to-insecure"] {
-            assert!(matches!(shown(line), Err(Failure::Usage(_))), "{line}");
-        }
-    }
 }

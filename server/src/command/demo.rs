@@ -229,7 +229,7 @@ fn machines(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<DemoMa
         stream_takes_ports: false,
         service_h2: false,
         end_to_end: rendezvous_core::agent::EndToEnd::Off,
-        door: None,
+        basic_auth: None,
         relay: Relay { tls: true, ..upstream::relay(url) },
         id,
         key,

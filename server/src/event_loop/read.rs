@@ -15,7 +15,7 @@ use crate::tls::{
     HANDSHAKE_WIRE_MAX, Opened, Protocol, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError, TlsSession,
     begins_with_method, is_hello_too_long,
 };
-use crate::tls_config::LetIn;
+use crate::tls_config::ClientAuth;
 use crate::x509;
 
 /// Takes plaintext into a buffer.
@@ -389,16 +389,16 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if let Some(TlsRole::EndToEnd | TlsRole::EndToEndStream) = slot.role
             && let Some(parts) = shown.and_then(x509::parts)
         {
-            match self.tls.end_to_end.as_ref().map(|end_to_end| &end_to_end.let_in) {
-                Some(LetIn::Keys(keys)) => {
+            match self.tls.end_to_end.as_ref().map(|end_to_end| &end_to_end.client_auth) {
+                Some(ClientAuth::Keys(keys)) => {
                     let pin = Pin::of_spki(parts.spki);
                     if !keys.contains(&pin) {
                         return Err(TlsFailure::Certificate);
                     }
                     key = Some(Fingerprint(pin.0));
                 }
-                Some(LetIn::Signed(_)) => subject = parts.subject_text(),
-                Some(LetIn::All) | None => {}
+                Some(ClientAuth::Ca(_)) => subject = parts.subject_text(),
+                Some(ClientAuth::Off) | None => {}
             }
         }
         let certificate = shown.map(Fingerprint::of);

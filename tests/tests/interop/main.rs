@@ -23,7 +23,6 @@ mod curl;
 mod demand;
 mod differential;
 mod direct;
-mod door;
 mod dtcp;
 mod ejabberd;
 mod embedding;
@@ -42,6 +41,7 @@ mod nat;
 mod old_peers;
 mod operator;
 mod outside;
+mod password_protected;
 mod paths;
 mod pebble;
 mod peers;
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
         ("old_peers", old_peers::CASES),
         ("connect", connect::CASES),
         ("direct", direct::CASES),
-        ("door", door::CASES),
+        ("password_protected", password_protected::CASES),
         ("end_to_end", end_to_end::CASES),
         ("names", names::CASES),
         ("listening", listening::CASES),

@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Instant;
 
-use crate::door::set_password;
 use crate::harness::{Case, case};
 use crate::metrics::metrics_at;
+use crate::password_protected::set_password;
 use crate::program::{PATIENCE, run};
 use crate::wire::{Answer, Below, Wire};
 use crate::world::{Enrolled, Relay, World, base64, lines, rendezvous};

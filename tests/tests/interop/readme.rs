@@ -79,7 +79,7 @@ const BLOCKS: &[(&str, Use)] = &[
     ),
     (
         "rendezvous password users anna                                    # asks for it; `htpasswd -B -C 12 users anna` does as well",
-        Use::None("it reads from a terminal; the cases of door.rs do the same without one"),
+        Use::None("it reads from a terminal; the cases of password_protected.rs do the same without one"),
     ),
     (
         "cargo bench -p tests --bench relay    # the relay beside HAProxy, nginx and rathole, on the same loads",

@@ -11,7 +11,7 @@ use data_encoding::BASE32_NOPAD;
 use super::super::tokenizer::{Tokenizer, is_name, number, place};
 use super::super::{Identity, Setup, config, direct};
 use super::Parser;
-use crate::agent::{self, Door, EndToEnd, Upstream};
+use crate::agent::{self, BasicAuth, EndToEnd, Upstream};
 use crate::engine::Transport;
 use crate::http::is_authority;
 use crate::id::Id;
@@ -181,7 +181,7 @@ fn upstream(tokenizer: &mut Tokenizer<'_>, identities: &[Identity]) -> Result<Up
         stream_takes_ports: false,
         service_h2: false,
         end_to_end: EndToEnd::Off,
-        door: None,
+        basic_auth: None,
         relay: Relay { place: at, tls: false, host_header },
         id: identity.enrolment.id,
         key: identity.enrolment.key.clone(),
@@ -209,10 +209,10 @@ fn upstream(tokenizer: &mut Tokenizer<'_>, identities: &[Identity]) -> Result<Up
             ("service-tls", at) => upstream.service_tls = Some(number(at).ok_or_else(bad)?),
             ("service-h2", "") => upstream.service_h2 = true,
             ("ports-to-stream", "") => upstream.stream_takes_ports = true,
-            ("door", realm) => upstream.door = Some(Door::new(realm)),
+            ("door", realm) => upstream.basic_auth = Some(BasicAuth::new(realm)),
             ("password-keep", "") => {
-                let door = upstream.door.take().ok_or_else(bad)?;
-                upstream.door = Some(door.keeping_credentials());
+                let basic_auth = upstream.basic_auth.take().ok_or_else(bad)?;
+                upstream.basic_auth = Some(basic_auth.keeping_credentials());
             }
             ("end-to-end", "") => upstream.end_to_end = EndToEnd::Terminate,
             ("tls-to", at) => upstream.end_to_end = EndToEnd::PassTo(place(at).ok_or_else(bad)?),

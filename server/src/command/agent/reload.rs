@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::live_certificates::LiveCertificates;
 use crate::logging;
 use crate::options::{Matches, parse};
-use crate::tls_config::LetIn;
+use crate::tls_config::ClientAuth;
 
 /// Options whose values a reload puts in force.
 const RELOADED: &[&str] = &["log-rate", "cert", "key", "name"];
@@ -27,8 +27,8 @@ pub(super) struct Options {
 pub(super) struct Terminates {
     /// The IDs that connectors may name.
     pub(super) ids: Vec<Id>,
-    /// The clients that are let in.
-    pub(super) let_in: LetIn,
+    /// Which clients must present a certificate.
+    pub(super) client_auth: ClientAuth,
     /// Certificates from a CA.
     pub(super) live: Option<Arc<LiveCertificates>>,
 }
@@ -45,8 +45,8 @@ impl Options {
     pub(super) fn reload(&mut self) -> Result<Option<EndToEndTls>, Failure> {
         let matches = parse(&SPEC, &self.args)?;
         let rate = log_rate(&matches)?;
-        let tls = self.terminates.as_ref().map(|Terminates { ids, let_in, live }| {
-            end_to_end(&matches, ids.clone(), let_in.clone(), live.as_ref())
+        let tls = self.terminates.as_ref().map(|Terminates { ids, client_auth, live }| {
+            end_to_end(&matches, ids.clone(), client_auth.clone(), live.as_ref())
         });
         let tls = tls.transpose()?;
         logging::limit(rate);

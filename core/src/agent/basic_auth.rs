@@ -22,16 +22,16 @@ pub(super) const VERDICT_TIMEOUT: Span = Span::from_secs(30);
 ///
 /// Connectors and raw clients are not asked, since they only reach the stream services, which have their own keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Door {
+pub struct BasicAuth {
     realm: String,
     keeps_credentials: bool,
 }
 
-impl Door {
+impl BasicAuth {
     /// The maximum length of a realm, in bytes.
     const REALM_MAX: usize = 64;
 
-    /// A door with this realm. Characters other than letters, digits, `-`, `.` and `_` are replaced by `_`.
+    /// Asks with this realm. Characters other than letters, digits, `-`, `.` and `_` are replaced by `_`.
     #[must_use]
     pub fn new(realm: &str) -> Self {
         let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_');
@@ -106,14 +106,14 @@ enum Denial {
     Busy { retry_after: u32 },
 }
 
-/// The door's state for one client's connection.
+/// The state of one client's connection.
 #[derive(Clone, Debug)]
-pub(super) struct Guard {
-    pub(super) door: Door,
+pub(super) struct AuthState {
+    pub(super) basic_auth: BasicAuth,
     admission: Admission,
     /// The number of bytes of a refused request's body that are still to be discarded.
     unread: u64,
-    /// Whether a response of the door is in the send queue. The client's next bytes wait, so that there is never more
+    /// Whether a 401 or 429 is in the send queue. The client's next bytes wait, so that there is never more
     /// than one.
     is_answer_queued: bool,
     /// Whether the last request was refused.
@@ -121,7 +121,7 @@ pub(super) struct Guard {
 }
 
 /// What to do with the request at the front.
-pub(super) enum Judgement {
+pub(super) enum Decision {
     Pass,
     /// Keep it.
     Hold,
@@ -133,38 +133,38 @@ pub(super) enum Judgement {
     Answer(Answer),
 }
 
-/// A response of the door.
+/// A 401 or 429.
 pub(super) struct Answer {
     pub(super) text: Vec<u8>,
     pub(super) closes: bool,
     pub(super) why: &'static str,
 }
 
-impl Guard {
-    pub(super) const fn new(door: Door) -> Self {
-        Self { door, admission: Admission::Open, unread: 0, is_answer_queued: false, is_denied: false }
+impl AuthState {
+    pub(super) const fn new(basic_auth: BasicAuth) -> Self {
+        Self { basic_auth, admission: Admission::Open, unread: 0, is_answer_queued: false, is_denied: false }
     }
 
     /// Decides about the request at the front; `raw` is its head. `is_answerable`: a response sent now would be the
     /// one to it.
-    pub(super) fn judge(&mut self, head: &Head<'_>, raw: &[u8], is_answerable: bool, now: Now) -> Judgement {
+    pub(super) fn decide(&mut self, head: &Head<'_>, raw: &[u8], is_answerable: bool, now: Now) -> Decision {
         if self.admission == Admission::Open {
             match basic::read(head.authorization) {
                 Presented::Nothing => self.admission = Admission::Denied(Denial::NoPassword),
-                Presented::Malformed => return Judgement::Malformed,
-                Presented::Basic(credentials) => return Judgement::Ask(credentials),
+                Presented::Malformed => return Decision::Malformed,
+                Presented::Basic(credentials) => return Decision::Ask(credentials),
             }
         }
         match self.admission {
             Admission::Admitted => {
                 self.admission = Admission::Open;
                 self.is_denied = false;
-                Judgement::Pass
+                Decision::Pass
             }
             Admission::Denied(denial) if is_answerable => {
-                Judgement::Answer(self.answer(denial, head, raw, now))
+                Decision::Answer(self.answer(denial, head, raw, now))
             }
-            Admission::Open | Admission::Checking { .. } | Admission::Denied(_) => Judgement::Hold,
+            Admission::Open | Admission::Checking { .. } | Admission::Denied(_) => Decision::Hold,
         }
     }
 
@@ -197,7 +197,7 @@ impl Guard {
         };
         let (mut challenge, mut text) = (Vec::new(), Vec::new());
         if status == Status::Unauthorized401 {
-            basic::write_challenge(&self.door.realm, &mut challenge);
+            basic::write_challenge(&self.basic_auth.realm, &mut challenge);
         }
         reply.write_with(&challenge, now.wall, &mut text);
         Answer { text, closes: kept.is_none(), why: denial.why() }
@@ -277,7 +277,7 @@ impl Agent {
 
     /// Handles the result of a [`PasswordCheck`]. Late and duplicate results are ignored.
     pub fn handle_verified(&mut self, on: ConnId, ticket: u64, verdict: Verdict, now: Now) {
-        if self.guard(on).is_some_and(|guard| guard.verified(ticket, verdict)) {
+        if self.auth(on).is_some_and(|auth| auth.verified(ticket, verdict)) {
             self.offer_again(on);
             self.conclude(on, now);
         }

@@ -26,7 +26,7 @@ pub(crate) const CASES: &[Case] = &[
 const HASHED: &str = "event=password-hashed";
 
 /// A page behind an agent that requires a password: anna's is `right`.
-struct Door {
+struct Protected {
     world: World,
     relay: Relay,
     agent: Program,
@@ -45,7 +45,7 @@ fn start(options: &[&str]) -> (World, Relay, Enrolled) {
     (world, relay, home)
 }
 
-impl Door {
+impl Protected {
     fn start(options: &[&str]) -> Self {
         let (world, relay, home) = start(&[]);
         set_password(&world, "anna", "right");
@@ -93,46 +93,49 @@ fn curl(world: &World) -> Command {
 }
 
 fn curl_needs_the_password() {
-    let door = Door::start(&[]);
-    assert_eq!(door.status(None), "401");
-    assert_eq!(door.status(Some("anna:wrong")), "401");
-    assert_eq!(door.status(Some("nobody:right")), "401");
-    assert_eq!(door.status(Some("anna:right")), "200");
-    let shown = text(&run(door.curl(None).args(["-i", &door.url("/")])));
+    let protected = Protected::start(&[]);
+    assert_eq!(protected.status(None), "401");
+    assert_eq!(protected.status(Some("anna:wrong")), "401");
+    assert_eq!(protected.status(Some("nobody:right")), "401");
+    assert_eq!(protected.status(Some("anna:right")), "200");
+    let shown = text(&run(protected.curl(None).args(["-i", &protected.url("/")])));
     assert!(shown.contains("WWW-Authenticate: Basic realm=\"home-https\", charset=\"UTF-8\""), "{shown}");
     // It repeats the request with its body on the same connection after the challenge.
-    let mut curl = door.curl(Some("anna:right"));
-    curl.args(["--anyauth", "-d", "hello", "-w", " %{num_connects}", &door.url("/post")]);
+    let mut curl = protected.curl(Some("anna:right"));
+    curl.args(["--anyauth", "-d", "hello", "-w", " %{num_connects}", &protected.url("/post")]);
     assert_eq!(text(&run(&mut curl)), format!("{} 1", page_text("POST", "/post", b"hello")));
-    door.agent.expect_line("event=wrong-password peer=127.0.0.1");
-    assert_eq!(door.agent.lines("anna"), 0, "no name is logged");
+    protected.agent.expect_line("event=wrong-password peer=127.0.0.1");
+    assert_eq!(protected.agent.lines("anna"), 0, "no name is logged");
 }
 
 fn a_page_of_sixty_resources() {
-    let door = Door::start(&[]);
-    let mut curl = door.curl(Some("anna:right"));
+    let protected = Protected::start(&[]);
+    let mut curl = protected.curl(Some("anna:right"));
     curl.args(["--parallel", "--parallel-max", "6", "-w", "%{http_code}\n", "-o", "/dev/null"]);
-    let shown = text(&run(curl.arg(door.url("/[1-60]"))));
+    let shown = text(&run(curl.arg(protected.url("/[1-60]"))));
     assert_eq!(shown.matches("200").count(), 60, "{shown}");
-    door.agent.expect_exactly(HASHED, 1);
+    protected.agent.expect_exactly(HASHED, 1);
 }
 
 fn requests_repeats() {
-    let door = Door::start(&[]);
+    let protected = Protected::start(&[]);
     let mut client = Peer::Requests.command();
-    client.arg(script("door_client.py")).arg(door.relay.url(Below::Tls13)).arg(door.world.certificate());
+    client
+        .arg(script("password_client.py"))
+        .arg(protected.relay.url(Below::Tls13))
+        .arg(protected.world.certificate());
     let expected = page_text("GET", "/2", b"") + &page_text("POST", "/4", b"hello");
     assert_eq!(text(&run(&mut client)), format!("401\n{expected}401\n{expected}done\n"));
     // One hash for the correct password, and one for the wrong one of each session.
-    door.agent.expect_exactly(HASHED, 3);
+    protected.agent.expect_exactly(HASHED, 3);
 }
 
 fn ten_thousand_guesses() {
     const GUESSES: usize = 10_000;
-    let door = Door::start(&[]);
+    let protected = Protected::start(&[]);
     std::thread::scope(|scope| {
         let guesser = scope.spawn(|| {
-            let mut wire = Wire::over(connect_from("127.0.0.9", door.relay.tls), Below::Tls13);
+            let mut wire = Wire::over(connect_from("127.0.0.9", protected.relay.tls), Below::Tls13);
             let (mut wrong, mut busy) = (0, 0);
             for guess in 0..GUESSES {
                 let pair = base64(format!("anna:{guess}").as_bytes());
@@ -150,7 +153,7 @@ fn ten_thousand_guesses() {
         });
         let mut served = 0;
         while !guesser.is_finished() || served == 0 {
-            assert_eq!(door.status(Some("anna:right")), "200");
+            assert_eq!(protected.status(Some("anna:right")), "200");
             served += 1;
         }
         let (wrong, busy) = guesser.join().expect("it goes on to its end");
@@ -160,32 +163,32 @@ fn ten_thousand_guesses() {
 }
 
 fn the_passwords_are_read_again() {
-    let door = Door::start(&[]);
-    assert_eq!(door.status(Some("anna:right")), "200");
-    set_password(&door.world, "anna", "new");
-    door.agent.signal("HUP");
-    door.agent.expect_line("event=reloaded option=password-file users=1");
-    assert_eq!(door.status(Some("anna:right")), "401");
-    assert_eq!(door.status(Some("anna:new")), "200");
-    let users = door.world.folder.0.join("users");
+    let protected = Protected::start(&[]);
+    assert_eq!(protected.status(Some("anna:right")), "200");
+    set_password(&protected.world, "anna", "new");
+    protected.agent.signal("HUP");
+    protected.agent.expect_line("event=reloaded option=password-file users=1");
+    assert_eq!(protected.status(Some("anna:right")), "401");
+    assert_eq!(protected.status(Some("anna:new")), "200");
+    let users = protected.world.folder.0.join("users");
     std::fs::write(users, "anna:in-clear\n").expect("a file of ours");
-    door.agent.signal("HUP");
-    door.agent.expect_line("event=reload-refused");
-    assert_eq!(door.status(Some("anna:new")), "200");
-    assert_eq!(door.agent.lines("in-clear"), 0);
+    protected.agent.signal("HUP");
+    protected.agent.expect_line("event=reload-refused");
+    assert_eq!(protected.status(Some("anna:new")), "200");
+    assert_eq!(protected.agent.lines("in-clear"), 0);
 }
 
 fn a_trace_with_passwords() {
     let folder = World::new();
     let trace = folder.folder.0.join("agent.trace").to_str().expect("a path of ours").to_owned();
-    let mut door = Door::start(&["--trace", &trace]);
-    assert_eq!(door.status(None), "401");
-    assert_eq!(door.status(Some("anna:wrong-secret")), "401");
-    let mut curl = door.curl(Some("anna:right"));
-    curl.args(["--anyauth", "-d", "hello", &door.url("/post")]);
+    let mut protected = Protected::start(&["--trace", &trace]);
+    assert_eq!(protected.status(None), "401");
+    assert_eq!(protected.status(Some("anna:wrong-secret")), "401");
+    let mut curl = protected.curl(Some("anna:right"));
+    curl.args(["--anyauth", "-d", "hello", &protected.url("/post")]);
     assert_eq!(text(&run(&mut curl)), page_text("POST", "/post", b"hello"));
-    door.agent.signal("TERM");
-    assert!(door.agent.exit().success());
+    protected.agent.signal("TERM");
+    assert!(protected.agent.exit().success());
     let recorded = std::fs::read_to_string(&trace).expect("a trace");
     assert!(recorded.contains(" right\n") && recorded.contains(" wrong\n"), "{recorded}");
     for pair in ["anna:wrong-secret", "anna:right"] {

@@ -1,4 +1,4 @@
-"""requests at an agent that requires a password:  door_client.py URL CA-FILE"""
+"""requests at an agent that requires a password:  password_client.py URL CA-FILE"""
 
 import sys
 

@@ -1,7 +1,7 @@
 //! Each request of an HTTP client needs a password, and comes from an admitted address.
 
 use data_encoding::BASE64;
-use rendezvous_core::agent::{Door, PasswordCheck, Verdict};
+use rendezvous_core::agent::{BasicAuth, PasswordCheck, Verdict};
 use rendezvous_core::proxy_header::{Version, write};
 
 use super::forwarding::Gated;
@@ -10,8 +10,8 @@ use super::*;
 const CLIENT: &str = "198.51.100.7:40000";
 const DONE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-fn door() -> Harness<Agent> {
-    agent_with(|config| config.upstreams[0].door = Some(Door::new("home")))
+fn protected() -> Harness<Agent> {
+    agent_with(|config| config.upstreams[0].basic_auth = Some(BasicAuth::new("home")))
 }
 
 fn credentials(pair: &str) -> String {
@@ -73,7 +73,7 @@ fn statuses(gated: &Gated) -> Vec<String> {
 
 #[test]
 fn a_request_without_a_password_gets_401_and_the_connection_stays() {
-    let mut gated = Gated::new(door(), Some(CLIENT), &request("GET /", ""));
+    let mut gated = Gated::new(protected(), Some(CLIENT), &request("GET /", ""));
     assert_eq!((checks(&mut gated).len(), gated.to_service().as_str()), (0, ""));
     let answer = gated.to_client();
     assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{answer}");
@@ -90,7 +90,7 @@ fn a_request_without_a_password_gets_401_and_the_connection_stays() {
 
 #[test]
 fn the_check_has_the_address_and_shows_no_password() {
-    let mut gated = Gated::new(door(), Some(CLIENT), &get("/", "anna:ri:ght"));
+    let mut gated = Gated::new(protected(), Some(CLIENT), &get("/", "anna:ri:ght"));
     let checks = checks(&mut gated);
     let [check] = &checks[..] else { panic!("{checks:?}") };
     assert_eq!(check.from, Some("198.51.100.7".parse().unwrap()));
@@ -103,7 +103,7 @@ fn the_check_has_the_address_and_shows_no_password() {
 fn each_request_is_judged_by_its_own_password() {
     let all =
         [get("/1", "anna:right"), get("/2", "anna:wrong"), get("/3", "anna:right"), request("GET /4", "")];
-    let mut gated = Gated::new(door(), Some(CLIENT), &all.concat());
+    let mut gated = Gated::new(protected(), Some(CLIENT), &all.concat());
     assert_eq!(check(&mut gated), 1);
     assert_eq!(gated.to_service(), request_line("/1"));
     settle(&mut gated);
@@ -128,7 +128,7 @@ fn each_request_is_judged_by_its_own_password() {
 #[test]
 fn one_answer_of_ours_is_queued_at_once() {
     let many = request("GET /", "").repeat(100);
-    let mut gated = Gated::new(door(), Some(CLIENT), &many);
+    let mut gated = Gated::new(protected(), Some(CLIENT), &many);
     assert_eq!(statuses(&gated).len(), 1);
     for answers in 2..=100 {
         flush(&mut gated);
@@ -138,17 +138,17 @@ fn one_answer_of_ours_is_queued_at_once() {
 
 #[test]
 fn credentials_are_removed_unless_they_are_to_be_kept() {
-    let mut gated = Gated::new(door(), Some(CLIENT), &get("/", "anna:right"));
+    let mut gated = Gated::new(protected(), Some(CLIENT), &get("/", "anna:right"));
     check(&mut gated);
     assert_eq!(gated.to_service(), request_line("/"));
     let keeps = |config: &mut Config| {
-        config.upstreams[0].door = Some(Door::new("home").keeping_credentials());
+        config.upstreams[0].basic_auth = Some(BasicAuth::new("home").keeping_credentials());
     };
     let mut gated = Gated::new(agent_with(keeps), Some(CLIENT), &get("/", "anna:right"));
     check(&mut gated);
     assert_eq!(gated.to_service(), get("/", "anna:right"));
     let forwards = |config: &mut Config| {
-        config.upstreams[0].door = Some(Door::new("home"));
+        config.upstreams[0].basic_auth = Some(BasicAuth::new("home"));
         config.forwarded = true;
     };
     let mut gated = Gated::new(agent_with(forwards), Some(CLIENT), &get("/", "anna:right"));
@@ -159,7 +159,7 @@ fn credentials_are_removed_unless_they_are_to_be_kept() {
 
 #[test]
 fn a_denied_head_has_no_body_in_its_answer() {
-    let gated = Gated::new(door(), Some(CLIENT), &request("HEAD /", ""));
+    let gated = Gated::new(protected(), Some(CLIENT), &request("HEAD /", ""));
     let answer = gated.to_client();
     assert!(answer.starts_with("HTTP/1.1 401 ") && answer.ends_with("\r\n\r\n"), "{answer}");
 }
@@ -170,7 +170,7 @@ fn the_body_of_a_denied_request_is_dropped_or_the_connection_closed() {
     let inner = get("/inner", "anna:right");
     let post = |fields: &str| request("POST /", fields);
     let length = format!("Content-Length: {}\r\n", inner.len());
-    let mut gated = Gated::new(door(), Some(CLIENT), &format!("{}{}", post(&length), &inner[..9]));
+    let mut gated = Gated::new(protected(), Some(CLIENT), &format!("{}{}", post(&length), &inner[..9]));
     flush(&mut gated);
     gated.client(&inner[9..]);
     gated.client(&get("/next", "anna:right"));
@@ -182,7 +182,7 @@ fn the_body_of_a_denied_request_is_dropped_or_the_connection_closed() {
         "Content-Length: 3\r\nExpect: 100-continue\r\n",
         "Connection: close\r\n",
     ] {
-        let mut gated = Gated::new(door(), Some(CLIENT), &format!("{}{inner}", post(fields)));
+        let mut gated = Gated::new(protected(), Some(CLIENT), &format!("{}{inner}", post(fields)));
         settle(&mut gated);
         assert!(gated.is_closed() && gated.to_service().is_empty(), "{fields}");
         assert_eq!(statuses(&gated), ["401"], "{fields}");
@@ -194,8 +194,11 @@ fn the_body_of_a_denied_request_is_dropped_or_the_connection_closed() {
 #[test]
 fn a_right_password_lets_a_body_pass_and_the_next_request_is_asked_again() {
     let fields = format!("{}Content-Length: 5\r\n", credentials("anna:right"));
-    let mut gated =
-        Gated::new(door(), Some(CLIENT), &(request("POST /", &fields) + "hello" + &request("GET /2", "")));
+    let mut gated = Gated::new(
+        protected(),
+        Some(CLIENT),
+        &(request("POST /", &fields) + "hello" + &request("GET /2", "")),
+    );
     settle(&mut gated);
     assert_eq!(gated.to_service(), request("POST /", "Content-Length: 5\r\n") + "hello");
     gated.service(DONE);
@@ -207,7 +210,7 @@ fn a_right_password_lets_a_body_pass_and_the_next_request_is_asked_again() {
 fn malformed_credentials_get_400_and_the_connection_is_closed() {
     for value in ["Basic !", "Basic YQ==", "Basic", "Basic YTpiCg=="] {
         let first = request("GET /", &format!("Authorization: {value}\r\n"));
-        let mut gated = Gated::new(door(), Some(CLIENT), &(first + &get("/2", "anna:right")));
+        let mut gated = Gated::new(protected(), Some(CLIENT), &(first + &get("/2", "anna:right")));
         settle(&mut gated);
         assert!(gated.is_closed() && gated.to_service().is_empty(), "{value}");
         assert_eq!(statuses(&gated), ["400"], "{value}");
@@ -216,7 +219,7 @@ fn malformed_credentials_get_400_and_the_connection_is_closed() {
 
 #[test]
 fn another_scheme_is_asked_for_a_password() {
-    let mut gated = Gated::new(door(), Some(CLIENT), &request("GET /", "Authorization: Bearer abc\r\n"));
+    let mut gated = Gated::new(protected(), Some(CLIENT), &request("GET /", "Authorization: Bearer abc\r\n"));
     settle(&mut gated);
     assert_eq!(statuses(&gated), ["401"]);
 }
@@ -243,7 +246,7 @@ fn what_is_not_certainly_http_never_reaches_the_service() {
     ];
     for text in smuggled {
         // After a good request, since the first one is read elsewhere.
-        let mut gated = Gated::new(door(), Some(CLIENT), &format!("{good}{text}{good}"));
+        let mut gated = Gated::new(protected(), Some(CLIENT), &format!("{good}{text}{good}"));
         settle(&mut gated);
         gated.service(DONE);
         settle(&mut gated);
@@ -259,14 +262,14 @@ fn what_is_not_certainly_http_never_reaches_the_service() {
         "3\r\nabcd\r\n0\r\n\r\n",
     ] {
         let head = request("POST /", &format!("{auth}Transfer-Encoding: chunked\r\n"));
-        let mut gated = Gated::new(door(), Some(CLIENT), &format!("{head}{chunk}{good}"));
+        let mut gated = Gated::new(protected(), Some(CLIENT), &format!("{head}{chunk}{good}"));
         settle(&mut gated);
         assert!(gated.is_closed() && !gated.to_service().contains("GET"), "{chunk}");
         assert_eq!(statuses(&gated), ["400"], "{chunk}");
     }
     let head = request("POST /", &format!("{auth}Transfer-Encoding: chunked\r\n"));
     for trailer in ["Authorization: Basic YTpi\r\n", "Content-Length: 3\r\n"] {
-        let mut gated = Gated::new(door(), Some(CLIENT), &format!("{head}0\r\n{trailer}\r\n{good}"));
+        let mut gated = Gated::new(protected(), Some(CLIENT), &format!("{head}0\r\n{trailer}\r\n{good}"));
         settle(&mut gated);
         assert!(gated.is_closed() && !gated.to_service().contains("GET"), "{trailer}");
     }
@@ -276,7 +279,7 @@ fn what_is_not_certainly_http_never_reaches_the_service() {
 fn an_upgrade_needs_a_password_and_what_follows_waits_for_its_answer() {
     let upgrade =
         |more: &str| request("GET /ws", &format!("{more}Connection: Upgrade\r\nUpgrade: websocket\r\n"));
-    let mut gated = Gated::new(door(), Some(CLIENT), &upgrade(""));
+    let mut gated = Gated::new(protected(), Some(CLIENT), &upgrade(""));
     settle(&mut gated);
     assert_eq!((gated.to_service().as_str(), statuses(&gated)), ("", vec!["401".to_owned()]));
     gated.client(&upgrade(&credentials("anna:right")));
@@ -299,14 +302,14 @@ fn an_upgrade_needs_a_password_and_what_follows_waits_for_its_answer() {
 fn an_upgrade_to_http_2_is_removed() {
     let fields = credentials("anna:right")
         + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n";
-    let mut gated = Gated::new(door(), Some(CLIENT), &request("GET /", &fields));
+    let mut gated = Gated::new(protected(), Some(CLIENT), &request("GET /", &fields));
     settle(&mut gated);
     assert_eq!(gated.to_service(), request_line("/"));
 }
 
 #[test]
 fn a_busy_door_answers_429_and_a_late_result_means_nothing() {
-    let mut gated = Gated::new(door(), Some(CLIENT), &get("/", "anna:right"));
+    let mut gated = Gated::new(protected(), Some(CLIENT), &get("/", "anna:right"));
     let asked = checks(&mut gated).remove(0);
     let busy = Verdict::Busy { retry_after: 7 };
     gated.harness.call(|agent, now| agent.handle_verified(asked.on, asked.ticket, busy, now));
@@ -324,7 +327,7 @@ fn a_busy_door_answers_429_and_a_late_result_means_nothing() {
 
 #[test]
 fn a_check_that_takes_too_long_gets_503() {
-    let mut gated = Gated::new(door(), Some(CLIENT), &get("/", "anna:right"));
+    let mut gated = Gated::new(protected(), Some(CLIENT), &get("/", "anna:right"));
     gated.harness.wait(Span::from_secs(31));
     gated.work();
     assert!(gated.is_closed());
@@ -333,7 +336,7 @@ fn a_check_that_takes_too_long_gets_503() {
 
 #[test]
 fn a_denied_client_that_sends_no_more_is_closed() {
-    let mut gated = Gated::new(door(), Some(CLIENT), &request("GET /", ""));
+    let mut gated = Gated::new(protected(), Some(CLIENT), &request("GET /", ""));
     flush(&mut gated);
     gated.harness.wait(Span::from_secs(11));
     gated.work();
@@ -343,7 +346,7 @@ fn a_denied_client_that_sends_no_more_is_closed() {
 
 #[test]
 fn a_client_that_is_served_may_be_idle() {
-    let mut gated = Gated::new(door(), Some(CLIENT), &get("/", "anna:right"));
+    let mut gated = Gated::new(protected(), Some(CLIENT), &get("/", "anna:right"));
     settle(&mut gated);
     gated.service(DONE);
     gated.harness.wait(Span::from_secs(3_600));
@@ -356,7 +359,7 @@ fn every_cut_of_a_request_is_judged_alike() {
     let text = get("/", "anna:right");
     for cut in 1..text.len() {
         // The first head is read before there is a pair.
-        let mut gated = Gated::new(door(), Some(CLIENT), &request("GET /", ""));
+        let mut gated = Gated::new(protected(), Some(CLIENT), &request("GET /", ""));
         flush(&mut gated);
         gated.client(&text[..cut]);
         settle(&mut gated);
