@@ -66,6 +66,9 @@ mod together;
 mod world;
 
 #[allow(dead_code, reason = "shared with other tests")]
+#[path = "../common/driver.rs"]
+mod driver;
+#[allow(dead_code, reason = "shared with other tests")]
 #[path = "../common/harness.rs"]
 mod harness;
 

@@ -1,21 +1,19 @@
 //! Two entities, a proxy, the network and the XMPP server between them, in memory.
 
-mod shell;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use rendezvous_core::bytestream::entity::{self, Entity};
 use rendezvous_core::bytestream::proxy::Proxy;
 use rendezvous_core::bytestream::stanza::Stanza;
-use rendezvous_core::event::StreamEvent;
+use rendezvous_core::event::{Event, StreamEvent};
 use rendezvous_core::machine::{End, Listener, Machine};
 use rendezvous_core::time::{Now, Span};
 
+use crate::driver::{Driver, Wires};
 use crate::ends::{PROXY, connection};
 use crate::harness::beginning;
 use crate::{at, jid};
-use shell::{Shell, Wires};
 
 pub(crate) const ALICE: &str = "alice@example.org/a";
 pub(crate) const BOB: &str = "bob@example.net/b";
@@ -27,9 +25,9 @@ const PROXY_AT: &str = "10.0.0.9:4000";
 const SERVICE_AT: &str = "10.0.0.2:22";
 
 pub(crate) struct World {
-    pub(crate) alice: Shell<Entity>,
-    pub(crate) bob: Shell<Entity>,
-    pub(crate) proxy: Shell<Proxy>,
+    pub(crate) alice: Driver<Entity>,
+    pub(crate) bob: Driver<Entity>,
+    pub(crate) proxy: Driver<Proxy>,
     pub(crate) alice_reports: Vec<StreamEvent>,
     pub(crate) bob_reports: Vec<StreamEvent>,
     /// Bob's service: its side of the connections to it.
@@ -75,9 +73,9 @@ impl World {
         let mut proxy = rendezvous_core::bytestream::proxy::Config::new(jid(PROXY));
         proxy.rules.listeners = vec![at(PROXY_AT)];
         Self {
-            alice: Shell::new(Entity::new(alice, [1; 32])),
-            bob: Shell::new(Entity::new(bob, [2; 32])),
-            proxy: Shell::new(Proxy::new(proxy)),
+            alice: Driver::new(Entity::new(alice, [1; 32]), beginning()),
+            bob: Driver::new(Entity::new(bob, [2; 32]), beginning()),
+            proxy: Driver::new(Proxy::new(proxy), beginning()),
             alice_reports: Vec::new(),
             bob_reports: Vec::new(),
             service: Vec::new(),
@@ -250,8 +248,8 @@ impl World {
             happened = true;
             self.post(PROXY, stanza);
         }
-        self.alice_reports.append(&mut self.alice.stream_events);
-        self.bob_reports.append(&mut self.bob.stream_events);
+        self.alice_reports.extend(stream_events(&mut self.alice));
+        self.bob_reports.extend(stream_events(&mut self.bob));
         happened
     }
 
@@ -276,4 +274,13 @@ impl World {
         }
         true
     }
+}
+
+/// The events of an entity since the last call, except for the dials.
+fn stream_events(entity: &mut Driver<Entity>) -> impl Iterator<Item = StreamEvent> {
+    std::mem::take(&mut entity.events).into_iter().filter_map(|event| match event {
+        Event::Stream(StreamEvent::Dialled { .. }) => None,
+        Event::Stream(event) => Some(event),
+        _ => None,
+    })
 }

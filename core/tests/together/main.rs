@@ -1,7 +1,10 @@
 //! Relay, agent and connector against each other, in memory: whole rendezvous, byte for byte.
 
-mod shell;
 mod world;
+
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../common/driver.rs"]
+mod driver;
 
 use rendezvous_core::connector::Outcome;
 use rendezvous_core::event::ConnectFailure;

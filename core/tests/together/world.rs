@@ -7,20 +7,20 @@ use rendezvous_core::connector::{self, Connector};
 use rendezvous_core::engine::{self, Engine, Transport};
 use rendezvous_core::event::Event;
 use rendezvous_core::id::Id;
-use rendezvous_core::machine::{End, Machine};
+use rendezvous_core::machine::{End, Listener, Machine};
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::relay_client::Relay;
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::token::{Algorithm, Key};
 
-use crate::shell::{Shell, Wires};
+use crate::driver::{Driver, Wires};
 
 pub(crate) const ID: Id = Id(0x2f40_2f80_da50_41e1_9b23_0123_4567_89ab);
 
 pub(crate) struct World {
-    pub(crate) relay: Shell<Engine>,
-    pub(crate) agent: Shell<Agent>,
-    pub(crate) connector: Shell<Connector>,
+    pub(crate) relay: Driver<Engine>,
+    pub(crate) agent: Driver<Agent>,
+    pub(crate) connector: Driver<Connector>,
     /// The hidden server's side of the connections to it, the oldest first: to the HTTP service, to the stream service.
     pub(crate) http: Vec<Hand>,
     pub(crate) stream: Vec<Hand>,
@@ -79,9 +79,9 @@ impl World {
         let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };
         let seeds = Seeds { nonces: [1; 32], jitter: [1; 32] };
         let mut world = Self {
-            relay: Shell::new(new_relay(now), now),
-            agent: Shell::new(Agent::new(config, seeds, theirs), theirs),
-            connector: Shell::new(Connector::new(connector::Config::new(at_relay(), ID)), now),
+            relay: Driver::new(new_relay(now), now),
+            agent: Driver::new(Agent::new(config, seeds, theirs), theirs),
+            connector: Driver::new(Connector::new(connector::Config::new(at_relay(), ID)), now),
             http: Vec::new(),
             stream: Vec::new(),
             relay_up: true,
@@ -99,16 +99,16 @@ impl World {
     /// A client of HTTP connects to the relay.
     pub(crate) fn client(&mut self) -> Hand {
         let (near, far) = self.wires.lay();
-        let from = self.next_client();
-        self.relay.accept(&mut self.wires, far, from, self.now);
+        let accepted = (Listener(0), relay_address(), self.next_client());
+        self.relay.accept(&mut self.wires, far, accepted, self.now);
         Hand(near)
     }
 
     /// A local program connects to the connector.
     pub(crate) fn local_program(&mut self) -> Hand {
         let (near, far) = self.wires.lay();
-        let from = self.next_client();
-        self.connector.accept(&mut self.wires, far, from, self.now);
+        let accepted = (Listener(0), address(9, 1), self.next_client());
+        self.connector.accept(&mut self.wires, far, accepted, self.now);
         Hand(near)
     }
 
@@ -146,7 +146,7 @@ impl World {
     pub(crate) fn kill_relay(&mut self) {
         let config = engine::Config { listeners: vec![Transport::Tls], ..engine::Config::default() };
         self.relay_up = false;
-        let fresh = Shell::new(Engine::new(config, [3; 32], self.now), self.now);
+        let fresh = Driver::new(Engine::new(config, [3; 32], self.now), self.now);
         let dead = std::mem::replace(&mut self.relay, fresh);
         for wire in dead.wires() {
             self.wires.end(wire, End::Reset);
@@ -156,7 +156,7 @@ impl World {
 
     /// A relay without state listens again.
     pub(crate) fn start_relay(&mut self) {
-        self.relay = Shell::new(new_relay(self.now), self.now);
+        self.relay = Driver::new(new_relay(self.now), self.now);
         self.relay_up = true;
         self.run();
     }
@@ -208,17 +208,18 @@ impl World {
         let of_connector = std::mem::take(&mut self.connector.dials);
         let any = !of_agent.is_empty() || !of_connector.is_empty();
         for (on, to) in of_agent {
-            let wire = self.relay_client(to);
-            self.agent.connected(&mut self.wires, on, wire, theirs);
+            let up = self.relay_client(to);
+            self.agent.connected(&mut self.wires, on, up, theirs);
         }
         for (on, to) in of_connector {
-            let wire = self.relay_client(to);
-            self.connector.connected(&mut self.wires, on, wire, self.now);
+            let up = self.relay_client(to);
+            self.connector.connected(&mut self.wires, on, up, self.now);
         }
         any
     }
 
-    fn relay_client(&mut self, to: SocketAddr) -> Option<usize> {
+    /// The near end of a new wire, and our address there.
+    fn relay_client(&mut self, to: SocketAddr) -> Option<(usize, SocketAddr)> {
         let is_relay = to == relay_address();
         if !if is_relay { self.relay_up } else { self.services_up } {
             return None;
@@ -226,14 +227,14 @@ impl World {
         let (near, far) = self.wires.lay();
         match to.port() {
             _ if is_relay => {
-                let from = self.next_client();
-                self.relay.accept(&mut self.wires, far, from, self.now);
+                let accepted = (Listener(0), to, self.next_client());
+                self.relay.accept(&mut self.wires, far, accepted, self.now);
             }
             80 => self.http.push(Hand(far)),
             22 => self.stream.push(Hand(far)),
             _ => panic!("nobody is at {to}"),
         }
-        Some(near)
+        Some((near, address(3, 1)))
     }
 
     fn agents_now(&self) -> Now {

@@ -1,4 +1,5 @@
-//! A driver in memory: carries out one machine's outputs, on wires instead of sockets.
+//! A driver in memory: carries out one machine's outputs, on wires instead of sockets. A test connects several of them
+//! by laying wires between them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -46,13 +47,18 @@ impl Wires {
         bytes.drain(..most.min(bytes.len())).collect()
     }
 
+    /// The number of unread bytes at this end.
+    pub(crate) fn unread(&self, at: usize) -> usize {
+        self.0[at].bytes.len()
+    }
+
     /// How the stream to this end has ended, once everything sent is received.
     pub(crate) fn ended(&self, at: usize) -> Option<End> {
         self.0[at].end.filter(|_| self.0[at].bytes.is_empty())
     }
 }
 
-pub(crate) struct Shell<M> {
+pub(crate) struct Driver<M> {
     pub(crate) machine: M,
     pub(crate) events: Vec<Event>,
     pub(crate) idle: Option<Time>,
@@ -64,6 +70,8 @@ pub(crate) struct Shell<M> {
 
 struct Sock {
     wire: usize,
+    /// Our address of the connection.
+    local: SocketAddr,
     tls: bool,
     wanted: bool,
     /// Received and not consumed.
@@ -84,9 +92,9 @@ enum Input {
     Closed(ConnId),
 }
 
-impl<M: Machine> Shell<M> {
+impl<M: Machine> Driver<M> {
     pub(crate) fn new(machine: M, now: Now) -> Self {
-        let mut shell = Self {
+        let mut driver = Self {
             machine,
             events: Vec::new(),
             idle: None,
@@ -94,8 +102,8 @@ impl<M: Machine> Shell<M> {
             socks: BTreeMap::new(),
             inputs: VecDeque::new(),
         };
-        shell.settle(&mut Wires::default(), now);
-        shell
+        driver.settle(&mut Wires::default(), now);
+        driver
     }
 
     pub(crate) fn call<R>(&mut self, wires: &mut Wires, now: Now, what: impl FnOnce(&mut M, Now) -> R) -> R {
@@ -104,17 +112,30 @@ impl<M: Machine> Shell<M> {
         result
     }
 
-    pub(crate) fn accept(&mut self, wires: &mut Wires, wire: usize, from: SocketAddr, now: Now) -> ConnId {
-        let on = self.machine.handle_open(Listener(0), from, now);
-        self.socks.insert(on, Sock::new(wire));
+    /// A connection is accepted: the end of its wire, its listener, our address and its peer.
+    pub(crate) fn accept(
+        &mut self,
+        wires: &mut Wires,
+        wire: usize,
+        (listener, local, from): (Listener, SocketAddr, SocketAddr),
+        now: Now,
+    ) {
+        let on = self.machine.handle_open(listener, from, now);
+        self.socks.insert(on, Sock::new(wire, local));
         self.settle(wires, now);
-        on
     }
 
-    pub(crate) fn connected(&mut self, wires: &mut Wires, on: ConnId, wire: Option<usize>, now: Now) {
-        match wire {
-            Some(wire) => {
-                self.socks.insert(on, Sock::new(wire));
+    /// The result of a dial: the end of its wire and our address; `None`: it was refused.
+    pub(crate) fn connected(
+        &mut self,
+        wires: &mut Wires,
+        on: ConnId,
+        up: Option<(usize, SocketAddr)>,
+        now: Now,
+    ) {
+        match up {
+            Some((wire, local)) => {
+                self.socks.insert(on, Sock::new(wire, local));
                 self.machine.handle_connected(on, now);
             }
             None => self.machine.handle_dial_failed(on, DialFailure::Refused, now),
@@ -122,9 +143,9 @@ impl<M: Machine> Shell<M> {
         self.settle(wires, now);
     }
 
-    /// The wires that end here.
+    /// The open wires that end here.
     pub(crate) fn wires(&self) -> Vec<usize> {
-        self.socks.values().map(|sock| sock.wire).collect()
+        self.socks.values().filter(|sock| !sock.closing).map(|sock| sock.wire).collect()
     }
 
     /// One turn for each connection, of at most `most` bytes. Returns whether anything happened.
@@ -150,7 +171,8 @@ impl<M: Machine> Shell<M> {
             return dropped || over;
         }
         if !sock.wanted {
-            return false;
+            // In clear, an end is noticed without reading if nothing unread precedes it.
+            return !sock.tls && sock.parked.is_empty() && self.report_end(wires, on, now);
         }
         if let Some(peer) = sock.peer.filter(|_| sock.gate != Some(0)) {
             return self.pump(wires, on, peer, most, now);
@@ -258,7 +280,9 @@ impl<M: Machine> Shell<M> {
             Output::Resolve { .. } => panic!("there are no names here"),
             Output::Dial { on, to } => self.dials.push((on, to)),
             Output::UserTimeout { .. } => {}
-            Output::LocalAddress { .. } => panic!("none of them asks"),
+            Output::LocalAddress { on } => {
+                self.machine.handle_local_address(on, self.socks[&on].local, now);
+            }
             Output::CheckAck { on } => self.machine.handle_acked(on, None, now),
             Output::CloseWrite { on } => wires.end(self.socks[&on].wire, End::Clean),
             Output::Close { on, how } => self.close(wires, on, how),
@@ -294,9 +318,10 @@ impl<M: Machine> Shell<M> {
 }
 
 impl Sock {
-    fn new(wire: usize) -> Self {
+    fn new(wire: usize, local: SocketAddr) -> Self {
         Self {
             wire,
+            local,
             tls: false,
             wanted: true,
             parked: Vec::new(),
