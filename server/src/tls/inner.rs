@@ -2,7 +2,9 @@
 
 use rustls::Error;
 
-use super::{Layer, OVERHEAD_MAX, Opened, RECORD_FIRST, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError};
+use super::error::TlsError;
+use super::layer::Layer;
+use super::{OVERHEAD_MAX, Opened, RECORD_FIRST, RECORD_MAX, RECORD_WIRE_MAX, Take};
 use crate::buffer::Buffer;
 
 /// Limit of kept wire bytes of the inner layer: a partial handshake message or record, and one record behind it.
@@ -41,7 +43,7 @@ pub(super) const fn sealable(room: usize) -> usize {
 
 impl Inner {
     pub(super) fn new(mut layer: Layer, wire: Vec<u8>) -> Self {
-        layer.is_inner = true;
+        layer.become_inner();
         Self { layer, wire, out: Buffer::with_room(0), outer_ended: false }
     }
 
@@ -85,7 +87,7 @@ impl Inner {
             self.outer_ended = opened.ended;
             if self.wire.len() == before && !opened.ended {
                 if opened.full {
-                    self.layer.broken = true;
+                    self.layer.mark_broken();
                     return Err(TlsError(Error::General("inner message too long".into())));
                 }
                 break;

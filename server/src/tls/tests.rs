@@ -7,7 +7,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ContentType, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
-use super::{RECORD_MAX, ROOM_MIN, Side, Take, TlsSession, record_size, sealable};
+use super::layer::Side;
+use super::{RECORD_MAX, ROOM_MIN, Take, TlsSession, record_size, sealable};
 use crate::buffer::Buffer;
 use crate::tls_config::{provider, server_config};
 
