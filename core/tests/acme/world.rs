@@ -305,6 +305,10 @@ fn read(chain: &str) -> Vec<String> {
     leaf[1..].split('|').map(String::from).collect()
 }
 
+fn other_seed() -> Option<u64> {
+    std::env::var("RENDEZVOUS_ACME_SEED").ok()?.parse().ok()
+}
+
 fn start(disk: &Disk, names: &[Names], configure: fn(&mut Config), starts: u32, now: Now) -> Client {
     let mut config = Config::new(directory(), public_key(&disk.account_key));
     config.agrees_to_terms = true;
@@ -318,5 +322,9 @@ fn start(disk: &Disk, names: &[Names], configure: fn(&mut Config), starts: u32, 
         names.iter().map(|it| Wanted { names: it.clone(), certificate: disk.certificates.get(it).cloned() });
     let mut seed = [7; 32];
     seed[..4].copy_from_slice(&starts.to_be_bytes());
+    // RENDEZVOUS_ACME_SEED=N repeats all tests with other jitter.
+    if let Some(other) = other_seed() {
+        seed[4..12].copy_from_slice(&other.to_be_bytes());
+    }
     Client::new(config, state, wanted.collect(), seed, now)
 }
