@@ -82,6 +82,23 @@ impl Opt {
     }
 }
 
+/// Joins parts of a table of options. `N` is the number of all of them.
+pub const fn joined<const N: usize>(parts: &[&[Opt]]) -> [Opt; N] {
+    let mut all = [Opt::flag("", ""); N];
+    let (mut count, mut part) = (0, 0);
+    while part < parts.len() {
+        let mut at = 0;
+        while at < parts[part].len() {
+            all[count] = parts[part][at];
+            count += 1;
+            at += 1;
+        }
+        part += 1;
+    }
+    assert!(count == N, "N is the number of options");
+    all
+}
+
 /// `--state DIR`, common to several commands.
 pub const STATE: Opt = Opt::one(
     "state",

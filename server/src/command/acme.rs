@@ -19,7 +19,7 @@ use crate::files::{self, FileKind};
 use crate::linux::descriptors::OwnedFd;
 use crate::live_certificates::LiveCertificates;
 use crate::logging::Escaped;
-use crate::options::{Matches, Opt, value};
+use crate::options::{Matches, Opt, joined, value};
 use crate::state::{Lock, State};
 use crate::status::document::CertificateOfCa;
 use crate::tls_config;
@@ -45,46 +45,45 @@ const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// Its staging directory.
 const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 
-pub(super) const ACME: Opt = Opt::flag(
-    "acme",
-    "get certificates from a CA and renew them; port 443 must lead to this relay for the CA's validators",
-);
-pub(super) const AGREE: Opt =
-    Opt::flag("acme-agree-tos", "agree to the CA's terms of service, which --acme requires");
-pub(super) const DIRECTORY_URL: Opt =
+const ACME: &str = "acme";
+const AGREE: Opt = Opt::flag("acme-agree-tos", "agree to the CA's terms of service, which --acme requires");
+const DIRECTORY_URL: Opt =
     Opt::one("acme-directory", "URL", DIRECTORY, "the CA's directory (RFC 8555 §7.1.1)");
-pub(super) const CONTACT: Opt = Opt::many(
+const CONTACT: Opt = Opt::many(
     "acme-contact",
     "MAIL",
     "none",
     "a mail address for the account at the CA; optional with most CAs",
 );
-pub(super) const CA: Opt = Opt::one(
+const CA: Opt = Opt::one(
     "acme-ca",
     "FILE",
     "the system's CAs",
     "the CA certificates (PEM) for verifying the CA's server",
 );
-pub(super) const EAB_KID: Opt =
+const EAB_KID: Opt =
     Opt::one("acme-eab-kid", "ID", "none", "the key identifier from the CA (external account binding)");
-pub(super) const EAB_KEY: Opt =
+const EAB_KEY: Opt =
     Opt::one("acme-eab-key-file", "FILE", "none", "a file with the key (base64url) for --acme-eab-kid");
-pub(super) const PROFILE: Opt = Opt::one(
+const PROFILE: Opt = Opt::one(
     "acme-profile",
     "NAME",
     "the CA's default",
     "the certificate profile, if the CA offers it: tlsserver, shortlived",
 );
-pub(super) const PREFERRED_CHAIN: Opt = Opt::one(
+const PREFERRED_CHAIN: Opt = Opt::one(
     "acme-preferred-chain",
     "CN",
     "the CA's default",
     "prefer the chain whose topmost certificate was issued by this common name",
 );
-pub(super) const KEEP_KEY: Opt = Opt::flag(
+const KEEP_KEY: Opt = Opt::flag(
     "acme-keep-key",
     "keep the key when a certificate is renewed, so that its pin stays valid; the first key is that of the self-signed certificate",
 );
+
+/// The port that validators of TLS-ALPN-01 connect to (RFC 8737 §3).
+pub(super) const VALIDATED_PORT: u16 = 443;
 
 /// Only for the relay.
 pub(super) const HTTP: Opt = Opt::many(
@@ -97,6 +96,14 @@ pub(super) const HTTP: Opt = Opt::many(
 /// The options that need [`ACME`].
 const OTHERS: [Opt; 9] =
     [AGREE, DIRECTORY_URL, CONTACT, CA, EAB_KID, EAB_KEY, PROFILE, PREFERRED_CHAIN, KEEP_KEY];
+
+/// The number of [`options`].
+pub(super) const OPTIONS: usize = 1 + OTHERS.len();
+
+/// The options of a command that runs an ACME client. `help` is the text for `--acme`.
+pub(super) const fn options(help: &'static str) -> [Opt; OPTIONS] {
+    joined(&[&[Opt::flag(ACME, help)], &OTHERS])
+}
 
 /// The ACME client of a command, if `--acme` is given.
 #[derive(Debug, Default)]
@@ -122,7 +129,7 @@ impl Acme {
     /// # Errors
     /// [`Failure::Usage`], also if the user does not agree to the CA's terms.
     pub(super) fn read(matches: &Matches, kinds: Vec<ChallengeKind>) -> Result<Self, Failure> {
-        if !matches.flag(ACME.long) {
+        if !matches.flag(ACME) {
             return match OTHERS.iter().find(|option| matches.one(option.long).is_some()) {
                 Some(option) => Err(Failure::Usage(format!("--{} needs --acme", option.long))),
                 None => Ok(Self::default()),

@@ -12,6 +12,7 @@ use crate::event_loop::ClientTls;
 use crate::failure::Failure;
 use crate::linux::descriptors::OwnedFd;
 use crate::live_certificates::LiveCertificates;
+use crate::options::Opt;
 use crate::state::{Lock, State};
 use crate::status::document::CertificateOfCa;
 
@@ -26,6 +27,14 @@ pub(super) const fn inner<M: Machine>(host: &Host<M>) -> &M {
 /// The machine itself.
 pub(super) const fn inner_mut<M: Machine>(host: &mut Host<M>) -> &mut M {
     host
+}
+
+/// The number of [`options`].
+pub(super) const OPTIONS: usize = 0;
+
+/// No options.
+pub(super) const fn options(_: &'static str) -> [Opt; OPTIONS] {
+    []
 }
 
 /// Nothing.

@@ -50,7 +50,7 @@ use crate::metrics::Scrape;
 use crate::metrics::agent::{Counters, Row};
 use crate::net::Net;
 use crate::options::value::{count, listen_address, path, prefix, seconds};
-use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, parse};
+use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, joined, parse};
 use crate::password_check::{self, PasswordChecker};
 #[cfg(feature = "acme")]
 use crate::state::State;
@@ -62,133 +62,149 @@ use crate::trust::{self, Trust};
 /// handshakes per second at all relays together.
 const RENEW: Span = Span::from_secs(300);
 
+/// The options before those about certificates from a CA.
+const SERVICES: &[Opt] = &[
+    Opt::many(
+        "ticket",
+        "FILE",
+        "",
+        "the ticket of the hidden server, written by 'rendezvous id add'; SIGHUP reads it again",
+    ),
+    Opt::many(
+        "to",
+        "HOST:PORT",
+        "none, with --stream",
+        "the local HTTP service; https://HOST:PORT if it uses TLS",
+    ),
+    TO_CA,
+    TO_PIN,
+    TO_INSECURE,
+    Opt::many(
+        "stream",
+        "[LABEL=]HOST:PORT",
+        "none",
+        "the local service for clients of 'rendezvous connect' and of the relay's --tcp ports; with a LABEL: for the port with that label",
+    ),
+    Opt::flag(
+        "end-to-end",
+        "terminate the clients' TLS in the agent, with a key that the relay does not have; the ID must be enrolled with --end-to-end",
+    ),
+    Opt::many(
+        "tls-to",
+        "HOST:PORT",
+        "none",
+        "a local service that terminates the clients' TLS; the ID must be enrolled with --end-to-end",
+    ),
+    Opt::flag(
+        "to-h2",
+        "offer HTTP/2 with --end-to-end; the --to service must accept it without TLS (prior knowledge), as well as HTTP/1.1",
+    ),
+    Opt::one(
+        "cert",
+        "FILE",
+        "agent.crt in the state folder, self-signed, made when missing",
+        "the certificate of --end-to-end, PEM",
+    ),
+    Opt::one("key", "FILE", "agent.key in the state folder", "its key, PEM"),
+    Opt::many(
+        "name",
+        "NAME",
+        "localhost",
+        "a name for the self-signed certificate of --end-to-end; may be repeated",
+    ),
+];
+
+/// The options after those about certificates from a CA.
+const CONNECTIONS: &[Opt] = &[
+    STATE.explained("the folder of agent.crt and agent.key"),
+    Opt::many(
+        "allow-key",
+        "sha256//PIN",
+        "every client",
+        "accept only clients with this key (made by 'rendezvous key'); needs --end-to-end",
+    ),
+    Opt::one(
+        "allow-keys",
+        "FILE",
+        "none",
+        "accept the keys in this file, one per line; SIGHUP reads it again",
+    ),
+    Opt::one(
+        "client-ca",
+        "FILE",
+        "every client",
+        "accept only clients with a certificate of a CA in this PEM file; needs --end-to-end. The --to services get the certificate's subject in the field X-Client-Cert-Subject of every request",
+    ),
+    Opt::one("pool", "N", "4", "number of waiting connections at each relay, 1 to 100"),
+    Opt::one(
+        "pool-max",
+        "N",
+        "64",
+        "limit of waiting connections, and of those opened at once, while clients use all of them, up to 250",
+    ),
+    PROXY,
+    PASSWORD,
+    Opt::one(
+        "renew",
+        "SECONDS",
+        "300 if a ticket has a line 'sni', else 0",
+        "how old a waiting connection becomes before a new one takes its place, give or take a quarter; 0 for any age",
+    ),
+    Opt::one(
+        "send-proxy",
+        "v1|v2",
+        "none",
+        "send the client's address to the local services in a PROXY header",
+    ),
+    Opt::flag(
+        "forwarded",
+        "send the client's address and the public host and scheme to the --to services, in fields of every request",
+    ),
+    Opt::one(
+        "password-file",
+        "FILE",
+        "none",
+        "require a user name and password of this file (written by 'rendezvous password') for every request to the --to services; SIGHUP reads it again",
+    ),
+    Opt::flag("password-keep", "pass the Authorization field on to the service instead of removing it"),
+    Opt::many(
+        "allow",
+        "ADDR/BITS",
+        "all",
+        "accept only clients with these addresses, as reported by the relay",
+    ),
+    Opt::many("deny", "ADDR/BITS", "none", "refuse clients with these addresses, even if --allow has them"),
+    Opt::one(
+        "direct",
+        "ADDR:PORT",
+        "none",
+        "accept direct connections for --stream here, and dial reachable clients",
+    ),
+    ANNOUNCE,
+    ALLOW,
+    Opt::flag("once", "serve one rendezvous and exit"),
+    Opt::one("drain", "SECONDS", "10", "how long pairs may continue after SIGTERM or SIGINT"),
+    METRICS,
+    METRICS_NAME,
+    TRACE,
+    LOG,
+    LOG_FORMAT,
+    LOG_RATE,
+    CONFIG,
+];
+
 pub(super) const SPEC: Spec = Spec {
     command: "agent",
     operands: &[],
     summary: "Connects a hidden server to its relay: keeps connections waiting there, and forwards clients to the local service.",
-    options: &[
-        Opt::many("ticket", "FILE", "", "the ticket of the hidden server, written by 'rendezvous id add'; SIGHUP reads it again"),
-        Opt::many(
-            "to",
-            "HOST:PORT",
-            "none, with --stream",
-            "the local HTTP service; https://HOST:PORT if it uses TLS",
-        ),
-        TO_CA,
-        TO_PIN,
-        TO_INSECURE,
-        Opt::many(
-            "stream",
-            "[LABEL=]HOST:PORT",
-            "none",
-            "the local service for clients of 'rendezvous connect' and of the relay's --tcp ports; with a LABEL: for the port with that label",
-        ),
-        Opt::flag(
-            "end-to-end",
-            "terminate the clients' TLS in the agent, with a key that the relay does not have; the ID must be enrolled with --end-to-end",
-        ),
-        Opt::many(
-            "tls-to",
-            "HOST:PORT",
-            "none",
-            "a local service that terminates the clients' TLS; the ID must be enrolled with --end-to-end",
-        ),
-        Opt::flag(
-            "to-h2",
-            "offer HTTP/2 with --end-to-end; the --to service must accept it without TLS (prior knowledge), as well as HTTP/1.1",
-        ),
-        Opt::one("cert", "FILE", "agent.crt in the state folder, self-signed, made when missing", "the certificate of --end-to-end, PEM"),
-        Opt::one("key", "FILE", "agent.key in the state folder", "its key, PEM"),
-        Opt::many("name", "NAME", "localhost", "a name for the self-signed certificate of --end-to-end; may be repeated"),
-        #[cfg(feature = "acme")]
-        acme::ACME.explained(
+    options: &joined::<{ SERVICES.len() + acme::OPTIONS + CONNECTIONS.len() }>(&[
+        SERVICES,
+        &acme::options(
             "get certificates for each --name from a CA through the relay, and renew them; with --end-to-end. The relay's port 443 \
              must lead to it",
         ),
-        #[cfg(feature = "acme")]
-        acme::AGREE,
-        #[cfg(feature = "acme")]
-        acme::DIRECTORY_URL,
-        #[cfg(feature = "acme")]
-        acme::CONTACT,
-        #[cfg(feature = "acme")]
-        acme::CA,
-        #[cfg(feature = "acme")]
-        acme::EAB_KID,
-        #[cfg(feature = "acme")]
-        acme::EAB_KEY,
-        #[cfg(feature = "acme")]
-        acme::PROFILE,
-        #[cfg(feature = "acme")]
-        acme::PREFERRED_CHAIN,
-        #[cfg(feature = "acme")]
-        acme::KEEP_KEY,
-        STATE.explained("the folder of agent.crt and agent.key"),
-        Opt::many(
-            "allow-key",
-            "sha256//PIN",
-            "every client",
-            "accept only clients with this key (made by 'rendezvous key'); needs --end-to-end",
-        ),
-        Opt::one("allow-keys", "FILE", "none", "accept the keys in this file, one per line; SIGHUP reads it again"),
-        Opt::one(
-            "client-ca",
-            "FILE",
-            "every client",
-            "accept only clients with a certificate of a CA in this PEM file; needs --end-to-end. The --to services get the certificate's subject in the field X-Client-Cert-Subject of every request",
-        ),
-        Opt::one("pool", "N", "4", "number of waiting connections at each relay, 1 to 100"),
-        Opt::one(
-            "pool-max",
-            "N",
-            "64",
-            "limit of waiting connections, and of those opened at once, while clients use all of them, up to 250",
-        ),
-        PROXY,
-        PASSWORD,
-        Opt::one(
-            "renew",
-            "SECONDS",
-            "300 if a ticket has a line 'sni', else 0",
-            "how old a waiting connection becomes before a new one takes its place, give or take a quarter; 0 for any age",
-        ),
-        Opt::one(
-            "send-proxy",
-            "v1|v2",
-            "none",
-            "send the client's address to the local services in a PROXY header",
-        ),
-        Opt::flag(
-            "forwarded",
-            "send the client's address and the public host and scheme to the --to services, in fields of every request",
-        ),
-        Opt::one(
-            "password-file",
-            "FILE",
-            "none",
-            "require a user name and password of this file (written by 'rendezvous password') for every request to the --to services; SIGHUP reads it again",
-        ),
-        Opt::flag("password-keep", "pass the Authorization field on to the service instead of removing it"),
-        Opt::many("allow", "ADDR/BITS", "all", "accept only clients with these addresses, as reported by the relay"),
-        Opt::many("deny", "ADDR/BITS", "none", "refuse clients with these addresses, even if --allow has them"),
-        Opt::one(
-            "direct",
-            "ADDR:PORT",
-            "none",
-            "accept direct connections for --stream here, and dial reachable clients",
-        ),
-        ANNOUNCE,
-        ALLOW,
-        Opt::flag("once", "serve one rendezvous and exit"),
-        Opt::one("drain", "SECONDS", "10", "how long pairs may continue after SIGTERM or SIGINT"),
-        METRICS,
-        METRICS_NAME,
-        TRACE,
-        LOG,
-        LOG_FORMAT,
-        LOG_RATE,
-        CONFIG,
-    ],
+        CONNECTIONS,
+    ]),
     footer: "\
 Options for the verification of a certificate follow their --to https://…. The certificate must be for HOST;
 the Host field of requests is the client's.
@@ -249,6 +265,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         return Err(Failure::Usage("--direct needs --stream HOST:PORT".to_owned()));
     }
     let mut relays_in_logs = Vec::new();
+    let mut ports_of_relays = Vec::new();
     let mut names = Names::default();
     let mut tickets = Tickets::default();
     let mut tls = TlsSetup::default();
@@ -306,6 +323,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             _ => None,
         };
         tls.upstreams.push(upstream::tls_of(&ticket)?);
+        ports_of_relays.push(ticket.relay.port);
         names.add(ticket.id, &name);
         relays_in_logs.push(logging::Upstream { relay: ticket.relay.to_string(), name: Some(name) });
         let tls_of_service = match &to {
@@ -355,6 +373,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     if let Some((_, ca)) = acme_tls {
         tls.upstreams.push(ca);
         open_acme(&mut acme, &matches)?;
+        warn_of_port(&matches, &relays_in_logs, &ports_of_relays);
     }
     let mut net = daemon::world()?;
     let checker = match &password_file {
@@ -647,3 +666,22 @@ fn open_acme(acme: &mut Acme, matches: &Matches) -> Result<(), Failure> {
 fn open_acme(_: &mut Acme, _: &Matches) -> Result<(), Failure> {
     Ok(())
 }
+
+/// Warns if the CA's validators may not reach the relays: they connect to port 443, and no ticket has a relay there. A
+/// port forward may lead there, so it is no error.
+#[cfg(feature = "acme")]
+fn warn_of_port(matches: &Matches, relays: &[logging::Upstream], ports: &[u16]) {
+    if ports.contains(&acme::VALIDATED_PORT) {
+        return;
+    }
+    let relays: Vec<&str> = relays.iter().map(|it| it.relay.as_str()).collect();
+    let name = names_for_ca(matches).ok().and_then(|names| names.into_iter().next()).unwrap_or_default();
+    log::warn!(
+        "event=acme-port reason=\"the CA's validators use only port 443, and the relay is at {}\" hint=\"port 443 of {name} \
+         must lead to the relay: rendezvous check --domain {name} --acme\"",
+        relays.join(", ")
+    );
+}
+
+#[cfg(not(feature = "acme"))]
+const fn warn_of_port(_: &Matches, _: &[logging::Upstream], _: &[u16]) {}

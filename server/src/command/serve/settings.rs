@@ -10,7 +10,6 @@ use rendezvous_core::prefix::Prefix;
 use rendezvous_core::time::Span;
 
 use crate::buffer::Sizes;
-#[cfg(feature = "acme")]
 use crate::command::acme;
 use crate::command::certificate;
 use crate::command::metrics::{ADMIN_PASSWORD_FILE, METRICS, METRICS_NAME, Metrics, Server};
@@ -21,7 +20,7 @@ use crate::deny_file;
 use crate::failure::Failure;
 use crate::ids::{is_label, is_name};
 use crate::logging::{LOG_FORMAT, LOG_RATE};
-use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, value};
+use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, joined, value};
 use crate::password_file::Passwords;
 use crate::tls::{HANDSHAKE_MEMORY, RECORD_MAX};
 
@@ -36,152 +35,145 @@ pub(in crate::command) const TAKE_OVER: Opt = Opt::flag(
     "take over from the running relay with this state folder, without dropping connections; it keeps its pairs until they end",
 );
 
+/// The options before those about certificates from a CA.
+const LISTENERS: &[Opt] = &[
+    Opt::many("listen", "ADDR:PORT", "[::]:8443, or 0.0.0.0:8443 without IPv6", "listen for HTTPS"),
+    Opt::many(
+        "listen-plain",
+        "ADDR:PORT",
+        "none",
+        "listen without TLS: behind a proxy that terminates TLS at layer 4, or for tests; never behind an HTTP proxy that reuses connections",
+    ),
+    Opt::many(
+        "listen-proxy",
+        "ADDR:PORT",
+        "none",
+        "listen for HTTPS from a load balancer that sends PROXY protocol headers (v1 or v2)",
+    ),
+    Opt::many(
+        "proxy-from",
+        "ADDR[/BITS]",
+        "127.0.0.0/8 and ::1",
+        "the addresses of the load balancers; connections from others are closed",
+    ),
+    Opt::many(
+        "tcp",
+        "ADDR:PORT=NAME",
+        "none",
+        "listen for raw TCP clients of the hidden server with this name or label",
+    ),
+    Opt::one(
+        "deny-file",
+        "FILE",
+        "none",
+        "accept no connection from the addresses in this file, one ADDR[/BITS] per line",
+    ),
+    STATE,
+    Opt::many(
+        "cert",
+        "FILE",
+        "relay.crt in the state folder, self-signed, made when missing",
+        "a certificate chain, PEM; each client gets the first one for its server name, or else the first one",
+    ),
+    Opt::many(
+        "key",
+        "FILE",
+        "relay.key in the state folder",
+        "the key of the --cert of the same position, PEM",
+    ),
+    Opt::many("name", "NAME", "", "an additional name or address in the self-signed certificate"),
+    Opt::one(
+        "domain",
+        "DOMAIN",
+        "none",
+        "serve LABEL.DOMAIN from the hidden server with that label or ID, without a challenge",
+    ),
+    Opt::flag(
+        "group",
+        "this is one of several relays behind a load balancer that selects by server name; needs --domain: serve only agents and clients whose server name is the first LABEL of the ID",
+    ),
+];
+
+/// The options after those about certificates from a CA.
+const LIMITS: &[Opt] = &[
+    #[cfg(feature = "acme")]
+    acme::HTTP,
+    Opt::one(
+        "one-time",
+        "strict",
+        "reuse within its time step",
+        "refuse a plain token that was already used",
+    ),
+    Opt::one("wait", "SECONDS", "5", "how long a client waits for the hidden server's next connection"),
+    MAX_CONNECTIONS,
+    Opt::one(
+        "max-connections-per-address",
+        "N",
+        "1000",
+        "limit of connections per address (IPv6: per /64); 0 for no limit",
+    ),
+    Opt::one(
+        "max-handshakes",
+        "N",
+        "2000, or as many as --buffer-memory holds",
+        "limit of TLS handshakes in progress; close to it, the oldest ones are closed",
+    ),
+    Opt::one(
+        "max-heads",
+        "N",
+        "1500, or as many as --buffer-memory holds",
+        "limit of connections without a complete request; close to it, the oldest ones are closed",
+    ),
+    Opt::one("max-waiting", "N", "32", "limit of waiting connections per ID"),
+    Opt::one("max-pairs", "N", "1000", "limit of pairs per ID"),
+    Opt::one("max-held", "N", "256", "limit of held clients per ID"),
+    Opt::one("head-timeout", "SECONDS", "10", "timeout for a request's head, from its first byte"),
+    Opt::one("head-size", "BYTES", "16k", "limit of a request's head"),
+    Opt::one("handshake-timeout", "SECONDS", "10", "timeout for a TLS handshake"),
+    Opt::one("idle-timeout", "SECONDS", "0", "idle timeout of pairs; 0 for none"),
+    Opt::one("half-closed-timeout", "SECONDS", "60", "idle timeout of pairs with one side ended"),
+    Opt::one(
+        DRAIN,
+        "SECONDS",
+        "10, and no limit after a take-over",
+        "how long pairs may continue after SIGTERM or SIGINT, and in a process that was taken over from; 0: not at all, and without limit",
+    ),
+    Opt::one(
+        "buffer",
+        "BYTES",
+        "256k",
+        "limit of memory for one direction of a pair, while data is in transit",
+    ),
+    BUFFER_MEMORY,
+    METRICS,
+    METRICS_NAME,
+    ADMIN_PASSWORD_FILE,
+    Opt::one(
+        "usage-interval",
+        "SECONDS",
+        "60",
+        "how often the traffic of each ID is written to usage in the state folder, if it has changed; 0 to keep none",
+    ),
+    TAKE_OVER,
+    TRACE,
+    LOG,
+    LOG_FORMAT,
+    LOG_RATE,
+    CONFIG,
+];
+
 /// The table of options.
 pub(in crate::command) const SPEC: Spec = Spec {
     command: "serve",
     operands: &[],
     summary: "Runs the relay, which connects clients with hidden servers.",
-    options: &[
-        Opt::many("listen", "ADDR:PORT", "[::]:8443, or 0.0.0.0:8443 without IPv6", "listen for HTTPS"),
-        Opt::many(
-            "listen-plain",
-            "ADDR:PORT",
-            "none",
-            "listen without TLS: behind a proxy that terminates TLS at layer 4, or for tests; never behind an HTTP proxy that reuses connections",
+    options: &joined::<{ LISTENERS.len() + acme::OPTIONS + LIMITS.len() }>(&[
+        LISTENERS,
+        &acme::options(
+            "get certificates from a CA and renew them; port 443 must lead to this relay for the CA's validators",
         ),
-        Opt::many(
-            "listen-proxy",
-            "ADDR:PORT",
-            "none",
-            "listen for HTTPS from a load balancer that sends PROXY protocol headers (v1 or v2)",
-        ),
-        Opt::many(
-            "proxy-from",
-            "ADDR[/BITS]",
-            "127.0.0.0/8 and ::1",
-            "the addresses of the load balancers; connections from others are closed",
-        ),
-        Opt::many(
-            "tcp",
-            "ADDR:PORT=NAME",
-            "none",
-            "listen for raw TCP clients of the hidden server with this name or label",
-        ),
-        Opt::one(
-            "deny-file",
-            "FILE",
-            "none",
-            "accept no connection from the addresses in this file, one ADDR[/BITS] per line",
-        ),
-        STATE,
-        Opt::many(
-            "cert",
-            "FILE",
-            "relay.crt in the state folder, self-signed, made when missing",
-            "a certificate chain, PEM; each client gets the first one for its server name, or else the first one",
-        ),
-        Opt::many(
-            "key",
-            "FILE",
-            "relay.key in the state folder",
-            "the key of the --cert of the same position, PEM",
-        ),
-        Opt::many("name", "NAME", "", "an additional name or address in the self-signed certificate"),
-        Opt::one(
-            "domain",
-            "DOMAIN",
-            "none",
-            "serve LABEL.DOMAIN from the hidden server with that label or ID, without a challenge",
-        ),
-        Opt::flag(
-            "group",
-            "this is one of several relays behind a load balancer that selects by server name; needs --domain: serve only agents and clients whose server name is the first LABEL of the ID",
-        ),
-        #[cfg(feature = "acme")]
-        acme::ACME,
-        #[cfg(feature = "acme")]
-        acme::AGREE,
-        #[cfg(feature = "acme")]
-        acme::DIRECTORY_URL,
-        #[cfg(feature = "acme")]
-        acme::CONTACT,
-        #[cfg(feature = "acme")]
-        acme::CA,
-        #[cfg(feature = "acme")]
-        acme::EAB_KID,
-        #[cfg(feature = "acme")]
-        acme::EAB_KEY,
-        #[cfg(feature = "acme")]
-        acme::PROFILE,
-        #[cfg(feature = "acme")]
-        acme::PREFERRED_CHAIN,
-        #[cfg(feature = "acme")]
-        acme::KEEP_KEY,
-        #[cfg(feature = "acme")]
-        acme::HTTP,
-        Opt::one(
-            "one-time",
-            "strict",
-            "reuse within its time step",
-            "refuse a plain token that was already used",
-        ),
-        Opt::one("wait", "SECONDS", "5", "how long a client waits for the hidden server's next connection"),
-        MAX_CONNECTIONS,
-        Opt::one(
-            "max-connections-per-address",
-            "N",
-            "1000",
-            "limit of connections per address (IPv6: per /64); 0 for no limit",
-        ),
-        Opt::one(
-            "max-handshakes",
-            "N",
-            "2000, or as many as --buffer-memory holds",
-            "limit of TLS handshakes in progress; close to it, the oldest ones are closed",
-        ),
-        Opt::one(
-            "max-heads",
-            "N",
-            "1500, or as many as --buffer-memory holds",
-            "limit of connections without a complete request; close to it, the oldest ones are closed",
-        ),
-        Opt::one("max-waiting", "N", "32", "limit of waiting connections per ID"),
-        Opt::one("max-pairs", "N", "1000", "limit of pairs per ID"),
-        Opt::one("max-held", "N", "256", "limit of held clients per ID"),
-        Opt::one("head-timeout", "SECONDS", "10", "timeout for a request's head, from its first byte"),
-        Opt::one("head-size", "BYTES", "16k", "limit of a request's head"),
-        Opt::one("handshake-timeout", "SECONDS", "10", "timeout for a TLS handshake"),
-        Opt::one("idle-timeout", "SECONDS", "0", "idle timeout of pairs; 0 for none"),
-        Opt::one("half-closed-timeout", "SECONDS", "60", "idle timeout of pairs with one side ended"),
-        Opt::one(
-            DRAIN,
-            "SECONDS",
-            "10, and no limit after a take-over",
-            "how long pairs may continue after SIGTERM or SIGINT, and in a process that was taken over from; 0: not at all, and without limit",
-        ),
-        Opt::one(
-            "buffer",
-            "BYTES",
-            "256k",
-            "limit of memory for one direction of a pair, while data is in transit",
-        ),
-        BUFFER_MEMORY,
-        METRICS,
-        METRICS_NAME,
-        ADMIN_PASSWORD_FILE,
-        Opt::one(
-            "usage-interval",
-            "SECONDS",
-            "60",
-            "how often the traffic of each ID is written to usage in the state folder, if it has changed; 0 to keep none",
-        ),
-        TAKE_OVER,
-        TRACE,
-        LOG,
-        LOG_FORMAT,
-        LOG_RATE,
-        CONFIG,
-    ],
+        LIMITS,
+    ]),
     footer: "\
 SIGHUP reads the certificates, keys, ids, passwords, the --deny-file and the --config file's limits again, all or
 nothing (listeners, buffers and the log level stay). A change of the file ids is in force within two seconds without it.
