@@ -12,6 +12,8 @@ pub const CUT: &str = "[...]";
 
 /// Limit of a value in a log line, in characters.
 const VALUE_MAX: usize = 200;
+/// Limit of a long value in a log line, in characters: a problem of a CA is shown whole.
+const LONG_MAX: usize = 2_500;
 /// Limit of a peer's text in a message, in characters.
 const TEXT_MAX: usize = 500;
 /// Limit of a line on the console, in characters. A path is shorter (PATH_MAX).
@@ -20,6 +22,10 @@ const LINE_MAX: usize = 5_000;
 /// A value in a log line: quoted, printable ASCII unchanged, everything else escaped, at most 200 characters.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
+
+/// A long value in a log line: as [`Escaped`], at most 2,500 characters.
+#[derive(Clone, Copy, Debug)]
+pub struct EscapedLong<'a>(pub &'a str);
 
 /// A peer's text in a message: printable characters unchanged, at most 500.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +41,13 @@ pub struct LineWriter<W>(pub W);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        write(f, self.0, VALUE_MAX, |c| matches!(c, ' ' | '!' | '#'..='[' | ']'..='~'))?;
-        f.write_char('"')
+        value(f, self.0, VALUE_MAX)
+    }
+}
+
+impl fmt::Display for EscapedLong<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        value(f, self.0, LONG_MAX)
     }
 }
 
@@ -77,6 +87,12 @@ fn is_printable(c: char) -> bool {
         ' '..='~' => true,
         c => c.escape_debug().next() == Some(c),
     }
+}
+
+fn value(f: &mut fmt::Formatter<'_>, text: &str, max: usize) -> fmt::Result {
+    f.write_char('"')?;
+    write(f, text, max, |c| matches!(c, ' ' | '!' | '#'..='[' | ']'..='~'))?;
+    f.write_char('"')
 }
 
 fn write(f: &mut fmt::Formatter<'_>, text: &str, max: usize, as_it_is: fn(char) -> bool) -> fmt::Result {
@@ -133,6 +149,7 @@ mod tests {
     fn what_is_too_long_is_cut_and_says_so() {
         for (max, shown) in [
             (VALUE_MAX, (|text| Escaped(text).to_string()) as fn(&str) -> String),
+            (LONG_MAX, |text| EscapedLong(text).to_string()),
             (TEXT_MAX, |text| Shown(text).to_string()),
             (LINE_MAX, |text| Line(text).to_string()),
         ] {

@@ -105,7 +105,8 @@ fn kind(text: &str) -> Kind {
     }
 }
 
-/// A text of the CA for a log line: at most `max` characters, with control characters escaped.
+/// A text of the CA for a log line: at most `max` characters, with control characters escaped. Double quotes become
+/// single ones, because the log puts double quotes around the text.
 pub(super) fn display(text: &str, max: usize) -> String {
     let mut out = String::new();
     for (at, it) in text.chars().enumerate() {
@@ -114,7 +115,8 @@ pub(super) fn display(text: &str, max: usize) -> String {
             break;
         }
         match it {
-            '"' | '\\' => out.extend(it.escape_default()),
+            '"' => out.push('\''),
+            '\\' => out.extend(it.escape_default()),
             it if it.is_control() || is_format(it) => out.extend(it.escape_default()),
             it => out.push(it),
         }
@@ -140,7 +142,7 @@ mod tests {
         assert_eq!(problem.kind, Kind::RateLimited);
         assert_eq!(
             problem.text,
-            "rateLimited: too \\\"many\\\"\\u{1b}[0m [a.example: caa: no] [about:blank] <https://ca.example/unpause> \
+            "rateLimited: too 'many'\\u{1b}[0m [a.example: caa: no] [about:blank] <https://ca.example/unpause> \
              (HTTP 429) <https://ca.example/docs>"
         );
     }

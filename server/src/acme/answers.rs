@@ -126,7 +126,7 @@ impl Answers {
         // After a crash that followed the installation, the pending key is gone.
         let keys = [self.folder.pending_key(names)?, self.folder.certificate_key(names)?];
         let now = clock::wall();
-        let mut why = "there is no key for the certificate".to_owned();
+        let mut why = "the key that it was requested with is missing".to_owned();
         for key in keys.into_iter().flatten() {
             match chain::check(&chain, &key, names, now, &self.provider) {
                 Ok(certificate) => {

@@ -7,7 +7,7 @@ use rustls::RootCertStore;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::key::Key;
@@ -28,7 +28,8 @@ pub(super) fn parse(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
             Err("a malformed certificate".to_owned())
         }
         Ok(chain) => Ok(chain),
-        Err(error) => Err(format!("it is not in PEM format: {error}")),
+        Err(pem::Error::MissingSectionEnd { .. }) => Err("it is cut off in the middle".to_owned()),
+        Err(_) => Err("it is not in PEM format".to_owned()),
     }
 }
 

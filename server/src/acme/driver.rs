@@ -17,7 +17,7 @@ use super::answers::{Answers, KeyChoice};
 use super::folder::{self, Folder};
 use crate::build_info;
 use crate::entropy;
-use crate::escape::Escaped;
+use crate::escape::{Escaped, EscapedLong};
 use crate::event_loop::EventLoop;
 use crate::failure::Failure;
 use crate::linux::descriptors::OwnedFd;
@@ -113,7 +113,11 @@ impl Prepared {
                 );
             }
         }
-        let client = Client::new(config, document, wanted, *entropy::bytes()?, now);
+        let mut client = Client::new(config, document, wanted, *entropy::bytes()?, now);
+        // The operator has put it there, or an earlier run was interrupted while it replaced the key.
+        if answers.folder.next_account_key()?.is_some() {
+            client.replace_account_key(now);
+        }
         Ok(Self { answers, names, client: Some(client), staging: settings.staging })
     }
 
@@ -258,9 +262,9 @@ fn log_event(event: &Event) {
     let shown = |names: &Names| names.to_string();
     match event {
         Event::AccountKeyReplaced => log::info!("event=acme-account-key-replaced"),
-        Event::Account { url } => log::info!("event=acme-account url={}", Escaped(url)),
+        Event::Account { url } => log::info!("event=acme-account url={}", EscapedLong(url)),
         Event::Ordering { names, why } => {
-            log::info!("event=certificate-order name={} reason={}", Escaped(&shown(names)), Escaped(why));
+            log::info!("event=certificate-order name={} reason={}", Escaped(&shown(names)), EscapedLong(why));
         }
         Event::Installed { names, not_after, renew_at } => {
             let now = crate::clock::wall();
@@ -273,20 +277,20 @@ fn log_event(event: &Event) {
         }
         Event::Failed { names, step, why, challenge, again } => {
             let hint = names.as_ref().zip(*challenge).and_then(|(names, challenge)| hint(names, challenge));
-            let hint = hint.map(|hint| format!(" hint={}", Escaped(&hint))).unwrap_or_default();
+            let hint = hint.map(|hint| format!(" hint={}", EscapedLong(&hint))).unwrap_or_default();
             let names = names.as_ref().map_or_else(|| "-".to_owned(), shown);
             log::warn!(
                 "event=certificate-failed name={} step={} reason={} retry_in={again}s{hint}",
                 Escaped(&names),
                 Escaped(step),
-                Escaped(why)
+                EscapedLong(why)
             );
         }
         Event::Expiring { names, left: 0, last_failure } => {
             log::error!(
                 "event=certificate-expired name={} reason={}",
                 Escaped(&shown(names)),
-                Escaped(last_failure)
+                EscapedLong(last_failure)
             );
         }
         Event::Expiring { names, left, last_failure } => {
@@ -295,14 +299,14 @@ fn log_event(event: &Event) {
                 Escaped(&shown(names)),
                 left / DAY,
                 left / 3600 % 24,
-                Escaped(last_failure)
+                EscapedLong(last_failure)
             );
         }
         Event::Explained { names, url } => {
             log::warn!(
                 "event=certificate-early-renewal name={} url={}",
                 Escaped(&shown(names)),
-                Escaped(url)
+                EscapedLong(url)
             );
         }
         Event::ClockBeforeBuild => {
@@ -315,7 +319,7 @@ fn log_event(event: &Event) {
                 "event=acme-clock ca_date={date} reason=\"this machine's clock differs from the CA's: certificates are not ordered\""
             );
         }
-        Event::Ignored { what } => log::warn!("event=acme-ignored reason={}", Escaped(what)),
+        Event::Ignored { what } => log::warn!("event=acme-ignored reason={}", EscapedLong(what)),
     }
 }
 

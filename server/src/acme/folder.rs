@@ -9,8 +9,9 @@
 //! | `NAME.key` | the key of a pending order |
 //! | `lock` | locked while a program runs the client |
 //!
-//! Each file is written atomically, private to its owner, and is on disk before anything depends on it. An unusable
-//! file is renamed to `FILE.bad`, so that it blocks nothing and can be inspected.
+//! Each file is written atomically, private to its owner, and is on disk before anything depends on it. A file with
+//! unusable content (cut off by another program or a full disk) is renamed to `FILE.bad`, so that it blocks nothing and
+//! can be inspected.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -81,10 +82,10 @@ impl Folder {
         &self.lock
     }
 
-    /// Returns the account's key, and makes one if there is none.
+    /// Returns the account's key, and makes one if there is no usable one. A new key means a new account.
     ///
     /// # Errors
-    /// It can be neither read nor made. It is not replaced, because another key would mean another account.
+    /// It can be neither read nor made.
     pub(super) fn account_key(&self) -> Result<Key, Failure> {
         match self.read_key(ACCOUNT)? {
             Some(key) => Ok(key),
@@ -265,10 +266,14 @@ impl Folder {
     }
 
     fn read_key(&self, file: &str) -> Result<Option<Key>, Failure> {
-        let path = self.own.file(file);
-        let Some(content) = files::read_if_exists(&path, FileKind::ACME)? else { return Ok(None) };
-        let key = Key::from_pem(&content.bytes);
-        key.map(Some).map_err(|why| Failure::Failed(format!("cannot use the key {}: {why}", path.display())))
+        let content = files::read_if_exists(&self.own.file(file), FileKind::ACME)?;
+        Ok(content.and_then(|content| match Key::from_pem(&content.bytes) {
+            Ok(key) => Some(key),
+            Err(why) => {
+                self.set_aside(file, &why);
+                None
+            }
+        }))
     }
 
     fn remove(&self, file: &str) -> Result<(), Failure> {

@@ -1,9 +1,9 @@
 //! Certificates by ACME from Pebble. Its validators come to the port that its configuration names.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use crate::harness::{Case, case};
 use crate::hidden::page;
@@ -17,7 +17,12 @@ pub(crate) const CASES: &[Case] = &[
     case("a_relay_gets_certificates_for_its_domain_and_its_labels", NEEDED, a_relay_gets_certificates),
     case("half_of_the_nonces_refused_is_no_failure", NEEDED, half_of_the_nonces_refused),
     case("a_relay_that_is_killed_takes_its_order_up_again", NEEDED, a_relay_that_is_killed),
+    case("a_relay_that_is_killed_at_a_request_to_pebble_gets_its_certificate", NEEDED, killed_at_requests),
     case("an_external_account_is_bound", NEEDED, an_external_account_is_bound),
+    case("validators_that_take_their_time_are_awaited", NEEDED, validators_that_take_their_time),
+    case("a_name_that_does_not_resolve_is_reported", NEEDED, a_name_that_does_not_resolve),
+    case("a_ca_that_has_forgotten_the_account_gets_another", NEEDED, a_forgotten_account),
+    case("the_key_of_an_account_is_replaced", NEEDED, the_key_of_an_account),
     case(
         "a_validation_that_fails_harms_no_connection_and_is_not_repeated_at_once",
         NEEDED,
@@ -31,6 +36,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 const INSTALLED: &str = "event=certificate-installed";
+const FAILED: &str = "event=certificate-failed";
 const ORDERED: &str = "event=certificate-order";
 
 fn installed(program: &Program, name: &str) {
@@ -108,10 +114,128 @@ fn a_relay_that_is_killed() {
     assert_eq!(pebble.program.lines("accounts in memory"), 1);
 }
 
+/// Two requests; all of them with RENDEZVOUS_KILLS=all, which takes minutes.
+fn killed_at_requests() {
+    let is_all = env::var("RENDEZVOUS_KILLS").is_ok_and(|it| it == "all");
+    let numbers = if is_all { 1..40 } else { 7..9 };
+    let count = numbers.take_while(|number| killed_at(*number)).count();
+    assert!(count >= if is_all { 10 } else { 2 }, "{count} requests");
+}
+
+/// Kills the relay when Pebble receives the request with this number. Returns whether there is such a request.
+fn killed_at(number: usize) -> bool {
+    const REQUEST: &str = "-> calling handler()";
+    let pebble = Pebble::start(Special::default());
+    let world = World::new();
+    let mut first = pebble.relay(&world, &[]);
+    let until = Instant::now() + PATIENCE;
+    while pebble.program.lines(REQUEST) < number {
+        assert!(Instant::now() < until, "at request {number}");
+        if first.program.lines(INSTALLED) > 0 {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    first.program.kill();
+    // The changed contact allows one attempt at once, so that the test does not wait for the pause.
+    let again = pebble.relay(&world, &["--acme-contact", "a@example.com"]);
+    let until = Instant::now() + PATIENCE;
+    while first.program.lines(INSTALLED) + again.program.lines(INSTALLED) == 0 {
+        assert!(Instant::now() < until, "killed at request {number}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(pebble.open(&again, DOMAIN).is_ok(), "killed at request {number}");
+    // Pebble makes a second order if the response to the first one is lost.
+    assert!((1..=2).contains(&pebble.orders()), "killed at request {number}: {} orders", pebble.orders());
+    assert_eq!(pebble.program.lines("accounts in memory"), 1, "killed at request {number}");
+    true
+}
+
+/// Up to two seconds; with RENDEZVOUS_SLOW=all until an order was pending for a minute.
+fn validators_that_take_their_time() {
+    let is_slow = env::var("RENDEZVOUS_SLOW").is_ok_and(|it| it == "all");
+    let (delay, least) = if is_slow { (120, Duration::from_secs(60)) } else { (2, Duration::ZERO) };
+    loop {
+        let pebble = Pebble::start(Special { delay: Some(delay), ..Special::default() });
+        let world = World::new();
+        let relay = pebble.relay(&world, &[]);
+        pebble.program.expect_line("Added order");
+        let since = Instant::now();
+        let patience = PATIENCE + Duration::from_secs(u64::from(delay));
+        while relay.program.lines(INSTALLED) == 0 {
+            assert!(since.elapsed() < patience, "no certificate after {delay} s");
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!((pebble.orders(), relay.program.lines(FAILED)), (1, 0));
+        eprintln!("the order was pending for {} s", since.elapsed().as_secs());
+        if since.elapsed() >= least {
+            break;
+        }
+    }
+}
+
+fn a_name_that_does_not_resolve() {
+    let pebble = Pebble::start(Special::default());
+    let host = format!(r#"{{"host":"{DOMAIN}"}}"#);
+    pebble.set_names("set-servfail", &host);
+    let world = World::new();
+    let mut relay = pebble.relay(&world, &[]);
+    relay.program.expect_line(FAILED);
+    let line = relay.program.lines_with(FAILED).concat();
+    assert!(line.contains("Could not resolve"), "the CA's problem is shown: {line}");
+    pebble.set_names("clear-servfail", &host);
+    relay.program.kill();
+    // The changed contact allows one attempt at once.
+    let relay = pebble.relay(&world, &["--acme-contact", "a@example.com"]);
+    installed(&relay.program, DOMAIN);
+}
+
+fn a_forgotten_account() {
+    let mut pebble = Pebble::start(Special::default());
+    let world = World::new();
+    let relay = pebble.relay(&world, &[]);
+    installed(&relay.program, DOMAIN);
+    let old_root = fs::read(pebble.root()).expect("a root");
+    pebble.restart();
+    world.enrol("late", &["--label", "late"]);
+    relay.program.expect_line("accountDoesNotExist");
+    installed(&relay.program, "late.relay.example.com");
+    assert_eq!((pebble.orders(), pebble.program.lines("accounts in memory")), (1, 1));
+    assert!(pebble.open(&relay, "late.relay.example.com").is_ok());
+    assert_ne!(fs::read(pebble.root()).expect("a root"), old_root, "it is another Pebble");
+    assert_eq!(relay.program.lines(INSTALLED), 2, "the other certificate stays");
+}
+
+fn the_key_of_an_account() {
+    let pebble = Pebble::start(Special::default());
+    let world = World::new();
+    let mut relay = pebble.relay(&world, &[]);
+    installed(&relay.program, DOMAIN);
+    relay.program.kill();
+    let mut folders = fs::read_dir(world.state().join("acme")).expect("a folder");
+    let folder = folders.next().expect("a CA's folder").expect("readable").path();
+    let [key, next] = ["account.pem", "account-next.pem"].map(|name| folder.join(name));
+    assert!(run(rendezvous().arg("key").arg(&next)).status.success(), "a new key");
+    let (old, new) = (fs::read(&key).expect("a key"), fs::read(&next).expect("a key"));
+    let relay = pebble.relay(&world, &[]);
+    relay.program.expect_line("event=acme-account-key-replaced");
+    assert!(old != new && !next.exists());
+    // The account is the same, with the new key.
+    world.enrol("late", &["--label", "late"]);
+    installed(&relay.program, "late.relay.example.com");
+    assert_eq!(pebble.program.lines("accounts in memory"), 1);
+    let of = |pem: &[u8]| String::from_utf8_lossy(pem).lines().map(str::trim).collect::<String>();
+    assert_eq!(of(&fs::read(&key).expect("a key")), of(&new));
+}
+
 fn an_external_account_is_bound() {
     let pebble = Pebble::start(Special { external_account: true, ..Special::default() });
     let key = pebble.write("mac", &format!("{MAC_KEY}\n"));
     let world = World::new();
+    let mut without = pebble.relay(&world, &[]);
+    without.program.expect_line("the CA binds accounts to external accounts (EAB)");
+    assert_eq!(pebble.orders(), 0);
+    without.program.kill();
     let key = key.to_str().expect("a path of ours");
     let relay = pebble.relay(&world, &["--acme-eab-kid", "kid-1", "--acme-eab-key-file", key]);
     installed(&relay.program, DOMAIN);

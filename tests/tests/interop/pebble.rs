@@ -2,7 +2,7 @@
 //! address for all names at first.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -21,6 +21,8 @@ pub(crate) const DOMAIN: &str = "relay.example.com";
 pub(crate) struct Pebble {
     folder: Folder,
     pub(crate) program: Program,
+    config: PathBuf,
+    special: Special,
     _names: Program,
     directory: u16,
     management: u16,
@@ -43,6 +45,8 @@ pub(crate) struct Special {
     pub(crate) external_account: bool,
     /// Validators for TLS-ALPN-01 come to a port where nothing is.
     pub(crate) validates_nowhere: bool,
+    /// Each validator waits for a random time below this, in seconds.
+    pub(crate) delay: Option<u32>,
 }
 
 /// A port where nothing listens now.
@@ -94,14 +98,41 @@ impl Pebble {
             &format!("127.0.0.1:{names_management}"),
         ]);
         let names = Program::start("names", &mut names);
+        names.expect_line("Starting");
+        let program = Self::program(&config, dns, special);
+        Self {
+            folder,
+            program,
+            config,
+            special,
+            _names: names,
+            directory,
+            management,
+            validated,
+            http,
+            dns,
+            names_management,
+        }
+    }
+
+    fn program(config: &Path, dns: u16, special: Special) -> Program {
         let mut pebble = Peer::Pebble.command();
         pebble.arg("-config").arg(config).args(["-dnsserver", &format!("127.0.0.1:{dns}")]);
-        pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0");
+        match special.delay {
+            Some(seconds) => pebble.env("PEBBLE_VA_SLEEPTIME", seconds.to_string()),
+            None => pebble.env("PEBBLE_VA_NOSLEEP", "1"),
+        };
+        pebble.env("PEBBLE_AUTHZREUSE", "0");
         pebble.env("PEBBLE_WFE_NONCEREJECT", special.nonces_refused.to_string());
         let program = Program::start("pebble", &mut pebble);
-        names.expect_line("Starting");
         program.expect_line("ACME directory available at");
-        Self { folder, program, _names: names, directory, management, validated, http, dns, names_management }
+        program
+    }
+
+    /// Starts it again. It has forgotten all accounts and orders, and has another root.
+    pub(crate) fn restart(&mut self) {
+        self.program.kill();
+        self.program = Self::program(&self.config, self.dns, self.special);
     }
 
     /// The certificate of its own server, and the root for it.

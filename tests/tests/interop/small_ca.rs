@@ -1,6 +1,7 @@
 //! A small CA of our own, for what real CAs do and Pebble does not: a challenge can be posted once, orders stay pending
 //! for a while, a challenge of an unknown kind has no token, chains have two intermediates, and several validators come at
-//! once, whose ClientHellos are split. Requests can be held at any point, and failures can be set.
+//! once, whose ClientHellos are split. Valid authorizations can be used again, renewal information asks for a renewal, and a
+//! replacement can be refused. Requests can be held at any point, and failures can be set.
 
 mod validators;
 
@@ -58,12 +59,28 @@ pub(crate) enum Moment {
     Answered,
 }
 
+/// How a CA differs from the usual one.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Behaviour {
+    /// A valid authorization is used for later orders of its name.
+    pub(crate) reuses_authorizations: bool,
+    /// The lifetime of certificates in seconds, if it is not 90 days, with renewal information that asks for renewal now.
+    pub(crate) lifetime: Option<u64>,
+    /// An order that names the certificate that it replaces is refused: `alreadyReplaced` (RFC 9773 §5).
+    pub(crate) refuses_replacements: bool,
+}
+
 #[derive(Default)]
 struct State {
     log: Vec<String>,
     nonces: BTreeSet<String>,
     nonce: u32,
+    /// Thumbprints of keys.
     accounts: Vec<String>,
+    /// The accounts are deactivated.
+    is_deactivated: bool,
+    /// Validations have no result for now.
+    withholds_results: bool,
     orders: Vec<Order>,
     authorizations: Vec<Authorization>,
     refusal: Option<Refusal>,
@@ -88,6 +105,8 @@ struct Order {
 struct Authorization {
     name: String,
     token: String,
+    /// The index of its account.
+    account: usize,
     posts: u32,
     result: Option<bool>,
 }
@@ -98,6 +117,7 @@ struct Shared {
     changed: Condvar,
     address: SocketAddr,
     validated: u16,
+    behaviour: Behaviour,
     intermediate: Issuer<'static, KeyPair>,
     /// The two intermediates in PEM, the issuer of the leaf first.
     intermediates: String,
@@ -129,6 +149,10 @@ fn params(name: &str) -> CertificateParams {
 
 impl SmallCa {
     pub(crate) fn start() -> Self {
+        Self::start_with(Behaviour::default())
+    }
+
+    pub(crate) fn start_with(behaviour: Behaviour) -> Self {
         let folder = Folder::new();
         let key = || KeyPair::generate().expect("a key");
         let (root, first, second) = (params("Small Root"), params("Small First"), params("Small Second"));
@@ -157,6 +181,7 @@ impl SmallCa {
             changed: Condvar::new(),
             address: listener.local_addr().expect("it is bound"),
             validated: free_port(),
+            behaviour,
             intermediate: Issuer::new(second, second_key),
             intermediates: second_pem + &first_pem,
         });
@@ -193,6 +218,16 @@ impl SmallCa {
     /// Refuses one kind of request from now on.
     pub(crate) fn refuse(&self, refusal: Option<Refusal>) {
         self.shared.lock().refusal = refusal;
+    }
+
+    /// Deactivates all accounts.
+    pub(crate) fn deactivate(&self) {
+        self.shared.lock().is_deactivated = true;
+    }
+
+    /// Withholds the results of validations, or publishes them.
+    pub(crate) fn withhold_results(&self, withholds: bool) {
+        self.shared.lock().withholds_results = withholds;
     }
 
     /// Holds the request with this number, counted from 1, at a moment.
@@ -356,6 +391,7 @@ fn respond(shared: &Arc<Shared>, asked: &Asked, kind: &str) -> String {
     let (status, fields, body) = match (asked.method.as_str(), kind) {
         ("GET", "directory") => (200, String::new(), directory(shared)),
         ("HEAD", "nonce") => (200, String::new(), String::new()),
+        ("GET", "renewal-info") => (200, String::new(), renewal_info()),
         ("POST", _) => post(shared, asked, kind),
         _ => problem(404, "malformed"),
     };
@@ -373,19 +409,31 @@ fn respond(shared: &Arc<Shared>, asked: &Asked, kind: &str) -> String {
 }
 
 fn problem(status: u16, kind: &str) -> Response {
-    let body =
-        format!(r#"{{"type":"urn:ietf:params:acme:error:{kind}","detail":"the small CA says {kind}"}}"#);
+    // As long as those of Let's Encrypt, which end with a link.
+    let long = "and explains it at length ".repeat(15);
+    let body = format!(
+        r#"{{"type":"urn:ietf:params:acme:error:{kind}","detail":"the small CA says {kind} {long}to the last word"}}"#
+    );
     (status, String::new(), body)
 }
 
 fn directory(shared: &Shared) -> String {
     let url = |path| shared.url(path);
+    let renewal_info = match shared.behaviour.lifetime {
+        Some(_) => format!(r#""renewalInfo":"{}","#, url("renewal-info")),
+        None => String::new(),
+    };
     format!(
-        r#"{{"newNonce":"{}","newAccount":"{}","newOrder":"{}","meta":{{}}}}"#,
+        r#"{{"newNonce":"{}","newAccount":"{}","newOrder":"{}",{renewal_info}"meta":{{}}}}"#,
         url("nonce"),
         url("new-account"),
         url("new-order")
     )
+}
+
+/// A window in the past: renew now.
+fn renewal_info() -> String {
+    r#"{"suggestedWindow":{"start":"2020-01-01T00:00:00Z","end":"2020-01-02T00:00:00Z"}}"#.to_owned()
 }
 
 fn post(shared: &Arc<Shared>, asked: &Asked, kind: &str) -> Response {
@@ -411,10 +459,18 @@ fn post(shared: &Arc<Shared>, asked: &Asked, kind: &str) -> Response {
         let (status, _, body) = problem(refusal.status, error);
         return (status, format!("Retry-After: {retry_after}\r\n"), body);
     }
-    let index: usize = asked.path.rsplit('/').next().and_then(|it| it.parse().ok()).unwrap_or(0);
+    if state.is_deactivated {
+        return problem(403, "unauthorized");
+    }
+    let index: usize = last_number(&asked.path);
     match kind {
         "new-account" => new_account(shared, &mut state, &protected, &payload),
-        "new-order" => new_order(shared, &mut state, &payload),
+        "new-order" => new_order(
+            shared,
+            &mut state,
+            last_number(&field(&protected, "kid").unwrap_or_default()),
+            &payload,
+        ),
         "order" => show_order(shared, &mut state, index, 200),
         "authorization" => show_authorization(shared, &state, index),
         "challenge" => {
@@ -440,25 +496,39 @@ fn new_account(shared: &Shared, state: &mut State, protected: &str, payload: &st
     let (x, y) = (field(protected, "x").expect("a jwk"), field(protected, "y").expect("a jwk"));
     let jwk = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
     let thumbprint = to_base64url(&Sha256::digest(jwk));
-    let is_known = state.accounts.contains(&thumbprint);
-    if !is_known {
+    let known = state.accounts.iter().position(|it| *it == thumbprint);
+    if known.is_none() {
         if payload.contains("onlyReturnExisting") {
             return problem(400, "accountDoesNotExist");
         }
         state.accounts.push(thumbprint);
     }
-    let location = format!("Location: {}\r\n", shared.url("account/0"));
-    (if is_known { 200 } else { 201 }, location, r#"{"status":"valid"}"#.to_owned())
+    let index = known.unwrap_or(state.accounts.len() - 1);
+    let location = format!("Location: {}\r\n", shared.url(&format!("account/{index}")));
+    (if known.is_some() { 200 } else { 201 }, location, r#"{"status":"valid"}"#.to_owned())
+}
+
+/// The number at the end of a URL.
+fn last_number(url: &str) -> usize {
+    url.rsplit('/').next().and_then(|it| it.parse().ok()).unwrap_or(0)
 }
 
 /// A pending order for the same name is returned again, as Let's Encrypt does.
-fn new_order(shared: &Shared, state: &mut State, payload: &str) -> Response {
+fn new_order(shared: &Shared, state: &mut State, account: usize, payload: &str) -> Response {
+    if shared.behaviour.refuses_replacements && field(payload, "replaces").is_some() {
+        return problem(409, "alreadyReplaced");
+    }
     let name = field(payload, "value").expect("an identifier");
     let known = state.orders.iter().position(|it| it.name == name && it.chain.is_none());
     let index = known.unwrap_or_else(|| {
-        let authorization = state.authorizations.len();
-        let token = format!("token-of-the-small-ca-{authorization}");
-        state.authorizations.push(Authorization { name: name.clone(), token, posts: 0, result: None });
+        let is_valid = |it: &Authorization| it.name == name && it.result == Some(true);
+        let valid = state.authorizations.iter().position(is_valid);
+        let authorization = valid.filter(|_| shared.behaviour.reuses_authorizations).unwrap_or_else(|| {
+            let token = format!("token-of-the-small-ca-{}", state.authorizations.len());
+            let name = name.clone();
+            state.authorizations.push(Authorization { name, token, account, posts: 0, result: None });
+            state.authorizations.len() - 1
+        });
         state.orders.push(Order { name, authorization, reads: 0, chain: None });
         state.orders.len() - 1
     });
@@ -467,7 +537,7 @@ fn new_order(shared: &Shared, state: &mut State, payload: &str) -> Response {
 
 fn show_order(shared: &Shared, state: &mut State, index: usize, status: u16) -> Response {
     let order = &mut state.orders[index];
-    let result = state.authorizations[order.authorization].result;
+    let result = state.authorizations[order.authorization].result.filter(|_| !state.withholds_results);
     if result == Some(true) {
         order.reads += 1;
     }
@@ -493,7 +563,7 @@ fn show_order(shared: &Shared, state: &mut State, index: usize, status: u16) -> 
 
 fn show_authorization(shared: &Shared, state: &State, index: usize) -> Response {
     let Authorization { name, token, result, .. } = &state.authorizations[index];
-    let word = match result {
+    let word = match result.filter(|_| !state.withholds_results) {
         None => "pending",
         Some(true) => "valid",
         Some(false) => "invalid",
@@ -529,8 +599,9 @@ fn finalize(shared: &Shared, state: &mut State, index: usize, payload: &str) -> 
     let name = state.orders[index].name.clone();
     let mut leaf = CertificateParams::new([name]).expect("a name");
     let now = date_time_ymd(1970, 1, 1) + Duration::from_secs(wall());
-    leaf.not_before = now - Duration::from_secs(3_600);
-    leaf.not_after = now + Duration::from_secs(90 * 86_400);
+    let (backdated, lifetime) = shared.behaviour.lifetime.map_or((3_600, 90 * 86_400), |it| (0, it));
+    leaf.not_before = now - Duration::from_secs(backdated);
+    leaf.not_after = now + Duration::from_secs(lifetime);
     leaf.use_authority_key_identifier_extension = true;
     let leaf = leaf.signed_by(&key, &shared.intermediate).expect("a certificate");
     state.orders[index].chain = Some(leaf.pem() + &shared.intermediates);

@@ -29,7 +29,7 @@ pub(super) fn validate(shared: &Shared, index: usize) {
     let (name, token, thumbprint) = {
         let state = shared.lock();
         let it = &state.authorizations[index];
-        (it.name.clone(), it.token.clone(), state.accounts[0].clone())
+        (it.name.clone(), it.token.clone(), state.accounts[it.account].clone())
     };
     let digest: [u8; 32] = Sha256::digest(format!("{token}.{thumbprint}")).into();
     let succeeded = thread::scope(|scope| {
