@@ -21,6 +21,7 @@ use crate::failure::{Failure, reason};
 use crate::files::{self, FileKind};
 use crate::pin::Pin;
 use crate::state::{self, LockError, PUBLIC, SECRET, State};
+use crate::x509::MADE_HERE;
 use crate::{trust, x509};
 
 /// The certificate's file in the state folder.
@@ -52,9 +53,6 @@ impl PairFiles {
         (state.file(self.cert), state.file(self.key))
     }
 }
-
-/// The organisation in certificates made by this program, which identifies them later.
-const MADE_HERE: &str = "self-signed by rendezvous";
 
 /// A certificate chain, its key and its pin.
 #[derive(Clone, Debug)]

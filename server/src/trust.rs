@@ -23,7 +23,7 @@ use crate::allowed_keys::AllowedKeys;
 use crate::failure::Failure;
 use crate::files::{self, FileKind};
 use crate::pin::Pin;
-use crate::x509;
+use crate::x509::{self, MADE_HERE};
 
 /// The requirements for a server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -358,11 +358,15 @@ impl ByAuthority {
 /// Logs whose certificate a server presented that is not trusted. Behind an intercepting proxy it is that of the proxy.
 fn log_refused(certificate: &CertificateDer<'_>) {
     let pin = Pin::of_certificate(certificate).map_or_else(String::new, |pin| format!(" pin={pin}"));
-    log::warn!(
-        "event=certificate-refused issuer={}{pin} hint=\"if the issuer is a proxy or a firewall of your network, it intercepts \
-         TLS: let it pass the relay's connections unchanged\"",
-        x509::issuer_shown(certificate)
-    );
+    let issuer = x509::issuer_shown(certificate);
+    let hint = if issuer.contains(MADE_HERE) {
+        "the relay presents its self-signed certificate: with --acme it has none of the CA yet (see its log), else use a \
+         ticket with its pin"
+    } else {
+        "if the issuer is a proxy or a firewall of your network, it intercepts TLS: let it pass the relay's connections \
+         unchanged"
+    };
+    log::warn!("event=certificate-refused issuer={issuer}{pin} hint=\"{hint}\"");
 }
 
 impl ServerCertVerifier for ByAuthority {

@@ -8,6 +8,9 @@ use data_encoding::HEXUPPER;
 use rendezvous_core::http::date::days_since_1970;
 use rendezvous_core::subject::Subject;
 
+/// The organisation in certificates made by this program, which identifies them later.
+pub(crate) const MADE_HERE: &str = "self-signed by rendezvous";
+
 /// Parts of a certificate, as DER.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts<'a> {
