@@ -191,7 +191,7 @@ impl Report<'_> {
             certificate: document::Certificate { pin: self.pin.to_string(), changes_keys: self.changes_keys },
             ids_stamp: self.ids_stamp.to_string(),
             buffers: document::Buffers {
-                octets: resources.buffer_bytes as u64,
+                bytes: resources.buffer_bytes as u64,
                 max: resources.buffer_bytes_max as u64,
             },
             pipes: resources.pipes as u64,
@@ -202,7 +202,7 @@ impl Report<'_> {
             log_lines_left_out: resources.log_lines_left_out,
             log_lines_lost: resources.log_lines_lost,
             connections: self.connections(),
-            octets: document::Octets { relayed, copied, spliced },
+            bytes: document::MovedBytes { relayed, copied, spliced },
             turns,
             challenged: *challenged,
             hand_overs_failed: *hand_overs_failed,

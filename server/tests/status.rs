@@ -159,7 +159,7 @@ fn the_socket_is_its_owners_and_whoever_connects_gets_the_document_and_the_end()
     socket::answer(listener.accept().unwrap().0, &document);
     let mut text = String::new();
     caller.read_to_string(&mut text).unwrap();
-    assert!(text == document, "{} octets", text.len());
+    assert!(text == document, "{} bytes", text.len());
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) fn span(seconds: u64) -> String {
 }
 
 /// Formats a number of bytes with three or more digits.
-pub(super) fn octets(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if count < 1024 {
         return format!("{count} B");
@@ -50,10 +50,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_of_time_and_octets_are_for_reading() {
+    fn lengths_of_time_and_bytes_are_for_reading() {
         assert_eq!([0, 59, 61, 3_700, 90_000].map(span), ["0s", "59s", "1m 1s", "1h 1m", "1d 1h"]);
         assert_eq!(
-            [0, 1023, 1024, 1536, 50 << 20, u64::MAX].map(octets),
+            [0, 1023, 1024, 1536, 50 << 20, u64::MAX].map(bytes),
             ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "50.0 MiB", "15.9 EiB"]
         );
     }

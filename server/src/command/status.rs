@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use miniserde::json;
 
-use super::columns::{columns, octets, shown, span};
+use super::columns::{bytes, columns, shown, span};
 use crate::console::print;
 use crate::failure::{Failure, reason};
 use crate::options::{Opt, STATE, Spec, parse};
@@ -131,8 +131,8 @@ fn listing(mut listed: Connections) -> String {
                 format!("{}, {}", shown(&of.transport), shown(&of.named_by))
             },
             of.seconds.map_or("-".to_owned(), span),
-            octets(of.received),
-            octets(of.sent),
+            bytes(of.received),
+            bytes(of.sent),
             or_dash(&of.paired_with),
         ]
     }));
@@ -169,12 +169,12 @@ fn table(status: &Document) -> String {
         "connections  {} of {}: {} handshakes, {} heads, {} answers, {} waiting, {} held, {} paired, {} closing",
         of.now, of.max, of.handshakes, of.heads, of.answers, of.waiting, of.held, of.paired, of.closing
     );
-    let (used, most) = (octets(status.buffers.octets), octets(status.buffers.max));
+    let (used, most) = (bytes(status.buffers.bytes), bytes(status.buffers.max));
     let _ = writeln!(text, "buffers      {used} of {most}, {} pipes", status.pipes);
     let known = |number: Option<u64>| number.map_or("?".to_owned(), |it| it.to_string());
     let _ =
         writeln!(text, "descriptors  {} of {}", known(status.descriptors.now), known(status.descriptors.max));
-    let _ = writeln!(text, "relayed      {}", octets(status.octets.relayed));
+    let _ = writeln!(text, "relayed      {}", bytes(status.bytes.relayed));
     let _ = writeln!(
         text,
         "challenged   {}, hand-overs failed {}, log lines left out {}, lost {}",
@@ -222,8 +222,8 @@ fn ids(status: &Document, text: &mut String) {
             of.held.to_string(),
             of.pairs.to_string(),
             of.pairs_ended.to_string(),
-            octets(of.from_client),
-            octets(of.from_hidden),
+            bytes(of.from_client),
+            bytes(of.from_hidden),
             of.seen.map_or("never".to_owned(), |seen| match seen {
                 0 => "now".to_owned(),
                 seen => span(seen),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use miniserde::{Serialize, json};
 use rendezvous_core::id::Id;
 
-use super::columns::{columns, octets, shown};
+use super::columns::{bytes, columns, shown};
 use crate::console::print;
 use crate::failure::Failure;
 use crate::ids::{IDS_FILE, Ids};
@@ -101,7 +101,7 @@ fn rows(table: &Table, names: &BTreeMap<Id, String>, by_day: bool) -> String {
         };
         let dates = dates.into_iter().rev();
         rows.extend(dates.map(|(date, of)| {
-            [name.clone(), date, octets(of.from_client), octets(of.from_hidden), of.pairs.to_string()]
+            [name.clone(), date, bytes(of.from_client), bytes(of.from_hidden), of.pairs.to_string()]
         }));
     }
     let mut text = String::new();

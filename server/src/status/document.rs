@@ -32,7 +32,7 @@ pub struct Document {
     /// Connections by state.
     pub connections: Connections,
     /// Bytes relayed since the start.
-    pub octets: Octets,
+    pub bytes: MovedBytes,
     /// Turns of the event loop.
     pub turns: u64,
     /// Clients that got a challenge.
@@ -98,7 +98,7 @@ pub struct CertificateOfCa {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Buffers {
     /// In use.
-    pub octets: u64,
+    pub bytes: u64,
     /// The ceiling.
     pub max: u64,
 }
@@ -137,7 +137,7 @@ pub struct Connections {
 
 /// Bytes relayed since the start.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Octets {
+pub struct MovedBytes {
     /// All.
     pub relayed: u64,
     /// Copied between buffers.
