@@ -7,7 +7,7 @@ mod accounts;
 mod pool;
 mod waiters;
 
-pub use self::accounts::Charged;
+pub use self::accounts::{Age, Charged};
 pub use self::pool::{Pool, SMALL, Sizes};
 pub use self::waiters::{Line, Rank, Waiters};
 

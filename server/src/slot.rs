@@ -3,7 +3,7 @@
 use rendezvous_core::machine::{Close, ConnId, End, PASS_ALL, TlsRole};
 use rendezvous_core::time::Time;
 
-use crate::buffer::{BufferId, Charged};
+use crate::buffer::{Age, BufferId, Charged};
 use crate::tls::TlsSession;
 
 pub(crate) use self::pace::Pace;
@@ -11,6 +11,9 @@ pub(crate) use self::unsent::UnsentLimit;
 
 mod pace;
 mod unsent;
+
+/// A connection is new for this many turns. A handshake and a request take about six.
+const NEW_TURNS: u8 = 16;
 
 /// A connection of the event loop. An idle one owns no buffer.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct Slot<S, P> {
     pub(crate) memory: Memory,
     /// Whether it is in a ready queue.
     pub(crate) queued: bool,
+    /// How many turns it had, up to [`NEW_TURNS`].
+    turns: u8,
     pub(crate) closing: Option<Close>,
 }
 
@@ -262,8 +267,18 @@ impl<S, P> Slot<S, P> {
             pace: None,
             memory: Memory::NEW,
             queued: false,
+            turns: 0,
             closing: None,
         }
+    }
+
+    /// Counts a turn. Returns whether the connection was new until then.
+    pub(crate) const fn next_turn(&mut self) -> Age {
+        if self.turns == NEW_TURNS {
+            return Age::Old;
+        }
+        self.turns += 1;
+        Age::New
     }
 
     /// The socket of a connected connection.

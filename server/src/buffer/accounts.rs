@@ -13,6 +13,15 @@ pub struct Charged {
     server: Option<u32>,
 }
 
+/// Whether a connection is new to the event loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// It has had few turns: enough for a handshake and a request.
+    New,
+    /// It has had more.
+    Old,
+}
+
 #[derive(Debug)]
 struct Entry {
     /// `None` for the entry of connections without an account.
@@ -25,8 +34,8 @@ struct Entry {
     connections: usize,
     /// When one of its connections last lost its memory because it made no progress.
     stalled: Option<Time>,
-    /// The first round that is free for its next connection with work to do.
-    next_round: u64,
+    /// The first round that is free for its next connection with work to do, by [`Age`].
+    next_rounds: [u64; 2],
 }
 
 /// The table of accounts. An account that uses nothing and has no connections is removed.
@@ -57,7 +66,7 @@ impl Accounts {
             queued: 0,
             connections: 1,
             stalled: None,
-            next_round: 0,
+            next_rounds: [0; 2],
         });
         Self { entries, places: BTreeMap::new() }
     }
@@ -133,16 +142,17 @@ impl Accounts {
     }
 
     /// The round in which a connection with these accounts is served next, and not before `round`. An account is served
-    /// once a round. A connection has two accounts, and the one that was served less decides: the clients of one
+    /// once a round for its new connections, and once for its old ones, so that a new one does not wait for thousands
+    /// that are busy with other requests. A connection has two accounts, and the one that was served less decides: the clients of one
     /// address delay no other address, and the clients of one hidden server delay no other hidden server, even behind
     /// one address. Connections without an account are not delayed.
-    pub(super) fn schedule(&mut self, charged: Charged, round: u64) -> u64 {
+    pub(super) fn schedule(&mut self, charged: Charged, age: Age, round: u64) -> u64 {
         let attributed = || charged.places().filter(|&place| place != UNATTRIBUTED);
-        let next = attributed().map(|place| self.entries[place as usize].next_round).min();
+        let next = attributed().map(|place| self.entries[place as usize].next_rounds[age as usize]).min();
         let at = next.unwrap_or(0).max(round);
         for place in attributed() {
-            let entry = &mut self.entries[place as usize];
-            entry.next_round = entry.next_round.max(at + 1);
+            let next = &mut self.entries[place as usize].next_rounds[age as usize];
+            *next = (at + 1).max(*next);
         }
         at
     }
@@ -165,7 +175,7 @@ impl Accounts {
                 queued: 0,
                 connections: 0,
                 stalled: None,
-                next_round: 0,
+                next_rounds: [0; 2],
             };
             u32::try_from(self.entries.insert(entry)).unwrap_or_else(|_| unreachable!("2³² accounts"))
         });
@@ -178,5 +188,29 @@ impl Accounts {
             self.entries.remove(place as usize);
             self.places.remove(&account);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn owners(host: u8) -> Owners {
+        Owners::of_peer(Some(SocketAddr::from(([192, 0, 2, host], 1))))
+    }
+
+    #[test]
+    fn a_new_connection_does_not_wait_for_the_old_ones_of_its_account() {
+        let mut accounts = Accounts::new();
+        let (many, other) = (accounts.open(owners(1)), accounts.open(owners(2)));
+        for round in 0..1_000 {
+            assert_eq!(accounts.schedule(many, Age::Old, 0), round);
+        }
+        assert_eq!(accounts.schedule(many, Age::New, 3), 3);
+        assert_eq!(accounts.schedule(many, Age::New, 3), 4, "new ones wait for each other");
+        assert_eq!(accounts.schedule(other, Age::Old, 3), 3, "another account waits for neither");
+        assert_eq!(accounts.schedule(many, Age::Old, 3), 1_000);
     }
 }

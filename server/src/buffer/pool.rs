@@ -21,7 +21,7 @@ use rendezvous_core::client_hello::WIRE_MAX;
 use rendezvous_core::time::Time;
 use slab::Slab;
 
-use super::accounts::{Accounts, Charged};
+use super::accounts::{Accounts, Age, Charged};
 use super::waiters::{Line, Rank};
 use super::{Buffer, BufferId, Kind, RECORD_MAX};
 
@@ -185,9 +185,9 @@ impl Pool {
         self.accounts.clear_stalled(before);
     }
 
-    /// The round in which a connection with these accounts is served next, and not before `round`.
-    pub fn schedule(&mut self, charged: Charged, round: u64) -> u64 {
-        self.accounts.schedule(charged, round)
+    /// The round in which a connection of this age and with these accounts is served next, and not before `round`.
+    pub fn schedule(&mut self, charged: Charged, age: Age, round: u64) -> u64 {
+        self.accounts.schedule(charged, age, round)
     }
 
     /// Bytes that the queues of one account may use now: as many as are free for queues. Half of the limit is for

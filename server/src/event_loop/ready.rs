@@ -1,8 +1,9 @@
 //! The queues of connections with work to do: start-time fair queueing over accounts.
 //!
 //! Each entry has a start tag: the number of the round in which it is served. An account's next connection gets the
-//! round after its last one (Goyal, Vin and Cheng, 'Start-time fair queueing', 1996, with turns of equal cost). So a
-//! connection waits for at most one turn of each other account, however many connections those have.
+//! round after its last one (Goyal, Vin and Cheng, 'Start-time fair queueing', 1996, with turns of equal cost). New and
+//! old connections of an account have rounds of their own ([`Age`](crate::buffer::Age)). So a connection waits for at
+//! most two turns of each other account, however many connections those have, and a new one for no old one of its own.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -42,8 +42,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let much_to_send = || slot.write.out.is_some_and(|out| self.pool[out].filled().len() >= N::BULK_MIN);
         let is_bulk = slot.read.bulk || slot.write.pipe.is_some() || much_to_send();
         let work = if is_bulk { Work::Bulk } else { Work::Light };
-        let owner = slot.memory.owner;
-        self.ready.push(on, work, |round| self.pool.schedule(owner, round));
+        let (owner, age) = (slot.memory.owner, slot.next_turn());
+        self.ready.push(on, work, |round| self.pool.schedule(owner, age, round));
     }
 
     pub(super) fn give(&mut self, buffer: Option<BufferId>) {

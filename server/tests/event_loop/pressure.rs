@@ -1,6 +1,6 @@
 //! Slow readers, fast writers, many waiters, and exhausted memory.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -184,13 +184,43 @@ fn many_requests_of_one_address_do_not_delay_that_of_another() {
     let to = relay.address(Kind::Clear);
     let many: Vec<TcpStream> = (0..300).map(|_| connect_from([127, 0, 0, 2], to)).collect();
     let other = connect_from([127, 0, 0, 3], to);
-    relay.until("all are accepted", |event_loop| event_loop.connections() == 301);
-    let head = b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n";
+    let before = answered_before(&relay, many, other);
+    assert!(before < 250, "{before} of 300 are answered before it");
+    relay.until_empty();
+}
+
+/// Three hundred connections that have sent many requests are ready before a new one of the same address is.
+#[test]
+fn busy_connections_do_not_delay_a_new_one_of_their_own_address() {
+    let relay = Relay::start();
+    let to = relay.address(Kind::Clear);
+    let mut many: Vec<TcpStream> = (0..300).map(|_| connect_from([127, 0, 0, 2], to)).collect();
+    for sock in &mut many {
+        sock.set_nonblocking(false).unwrap();
+        for _ in 0..20 {
+            sock.write_all(HEAD).unwrap();
+            read_response(sock);
+        }
+        sock.set_nonblocking(true).unwrap();
+    }
+    let other = connect_from([127, 0, 0, 2], to);
+    let before = answered_before(&relay, many, other);
+    assert!(before < 250, "{before} of 300 are answered before it");
+    relay.until_empty();
+}
+
+const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n";
+
+/// All connections send a request within one turn of the loop, `other` last. Returns how many of the rest are answered
+/// before that one.
+fn answered_before(relay: &Relay, many: Vec<TcpStream>, other: TcpStream) -> usize {
+    let all = many.len() + 1;
+    relay.until("all are accepted", move |event_loop| event_loop.connections() == all);
     let (counted, count) = channel();
     let mut has_sent = false;
-    relay.until("the other address is answered", move |_| {
+    relay.until("the last one is answered", move |_| {
         if !std::mem::replace(&mut has_sent, true) {
-            many.iter().chain([&other]).for_each(|mut sock| sock.write_all(head).unwrap());
+            many.iter().chain([&other]).for_each(|mut sock| sock.write_all(HEAD).unwrap());
             return false;
         }
         let is_answered = |sock: &&TcpStream| sock.peek(&mut [0]).is_ok();
@@ -199,9 +229,21 @@ fn many_requests_of_one_address_do_not_delay_that_of_another() {
         }
         is_answered(&&other)
     });
-    let before = count.recv().unwrap();
-    assert!(before < 250, "{before} of 300 are answered before it");
-    relay.until_empty();
+    count.recv().unwrap()
+}
+
+/// Reads a response with `Content-Length`.
+fn read_response(sock: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        sock.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap();
+    let (_, length) = head.split_once("Content-Length: ").unwrap();
+    let length = length.split("\r\n").next().unwrap().parse().unwrap();
+    sock.read_exact(&mut vec![0; length]).unwrap();
 }
 
 /// A connection from this loopback address, which does not block.
