@@ -9,6 +9,7 @@ mod faults;
 mod order;
 mod plan;
 mod renewal_info;
+mod step;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -32,6 +33,7 @@ use super::url::Url;
 use crate::entropy::Entropy;
 use crate::time::{Now, Span, Time};
 use order::OrderJob;
+use step::{By, Call, Exchange, Next, Pending, Purpose, Then};
 
 /// The most certificates of one client; those behind are not ordered.
 pub const CERTIFICATES_MAX: usize = 1_000;
@@ -119,114 +121,6 @@ pub struct Client {
     clock_was_reported: bool,
     /// Settings without effect that were reported.
     ignored: Vec<String>,
-}
-
-/// What is under way.
-#[derive(Debug)]
-enum Pending {
-    /// A pause until a time.
-    Pause { until: Time, next: Next },
-    /// A question to the driver.
-    Answer { id: QuestionId, then: Then, until: Time },
-    /// A request to the CA.
-    Response { id: u32, exchange: Exchange, until: Time },
-}
-
-/// The step that an answer of the driver belongs to.
-#[derive(Debug)]
-enum Then {
-    Stored(Next),
-    SignedCall(Unsigned),
-    SignedKeyChange(Unsigned),
-    Made,
-    Provided(Challenge, Next),
-    Inspected,
-    Installed,
-    AccountKeyMade,
-    AccountKeyReplaced,
-}
-
-/// The step that a response of the CA belongs to.
-#[derive(Clone, Debug)]
-enum Exchange {
-    Directory(Next),
-    Nonce,
-    Call,
-    RenewalInfo(Names),
-}
-
-/// The next step.
-#[derive(Clone, Debug)]
-enum Next {
-    /// Decide what is due.
-    Plan,
-    /// Fetch the directory, then perform another step.
-    Directory(Box<Self>),
-    /// Look up the account, or register it.
-    Account,
-    Register,
-    /// Order a certificate.
-    Begin(Names),
-    /// Resume an order.
-    Resume(Names),
-    NewOrder,
-    Look,
-    /// The order has this state.
-    Proceed(super::objects::Order),
-    Authorization,
-    /// Store the challenge that is answered now, then post it.
-    StoreChallenge(Url),
-    /// Post the challenge.
-    Challenge(Url),
-    Finalize,
-    Download(Url),
-    /// Deactivate the pending ones among these authorizations.
-    Deactivate(Vec<Url>),
-    /// Deactivate the pending authorizations of an abandoned order.
-    Abandoned(Url),
-    RenewalInfo(Names),
-    Rollover,
-}
-
-/// A signed request, until it is answered.
-#[derive(Clone, Debug)]
-struct Call {
-    url: Url,
-    payload: String,
-    by: By,
-    purpose: Purpose,
-    tries: u8,
-}
-
-/// The key that signs a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
-    Account,
-    Key,
-    NextKey(PublicKey),
-}
-
-/// The purpose of a signed request.
-#[derive(Clone, Debug)]
-enum Purpose {
-    Lookup,
-    Register,
-    /// Checks whether the account is valid after an order was refused with this problem.
-    CheckAccount(Problem),
-    NewOrder,
-    Look,
-    Authorization,
-    Challenge(Url),
-    Finalize,
-    Download,
-    Alternate,
-    /// Checks whether the first of these is pending.
-    LookToDeactivate(Vec<Url>),
-    Deactivate(Vec<Url>),
-    /// Reads the authorizations of an abandoned order.
-    Abandoned,
-    RolloverLookup,
-    KeyChange,
 }
 
 impl Client {
@@ -731,24 +625,6 @@ impl Client {
             }
             Purpose::RolloverLookup => self.sign_key_change(now),
             Purpose::KeyChange => self.key_refused(&problem, now),
-        }
-    }
-}
-
-impl Purpose {
-    /// For the log.
-    const fn step(&self) -> &'static str {
-        match self {
-            Self::Lookup | Self::CheckAccount(_) => "the account",
-            Self::Register => "the registration",
-            Self::NewOrder => "the order",
-            Self::Look => "the state of the order",
-            Self::Authorization => "the authorization",
-            Self::Challenge(_) => "the challenge",
-            Self::Finalize => "the certificate request",
-            Self::Download | Self::Alternate => "the download",
-            Self::LookToDeactivate(_) | Self::Deactivate(_) | Self::Abandoned => "the deactivation",
-            Self::RolloverLookup | Self::KeyChange => "the account key",
         }
     }
 }
