@@ -70,6 +70,7 @@ pub struct Prepared {
     names: Vec<Names>,
     client: Option<Client>,
     staging: Option<&'static str>,
+    is_agent: bool,
 }
 
 impl Prepared {
@@ -118,7 +119,13 @@ impl Prepared {
         if answers.folder.next_account_key()?.is_some() {
             client.replace_account_key(now);
         }
-        Ok(Self { answers, names, client: Some(client), staging: settings.staging })
+        Ok(Self {
+            answers,
+            names,
+            client: Some(client),
+            staging: settings.staging,
+            is_agent: folder::is_of_agent(prefix),
+        })
     }
 
     /// A duplicate of the locked file, for another process.
@@ -139,7 +146,7 @@ impl Prepared {
     /// # Errors
     /// The system cannot start a thread.
     pub fn start(self, waker: Arc<Waker>) -> io::Result<Driver> {
-        let Self { answers, names, staging, .. } = self;
+        let Self { answers, names, staging, is_agent, .. } = self;
         let live = answers.live.clone();
         let worker = Worker::start("acme", waker, move |job| match job {
             Job::Load(names) => Done::Loaded(answers.load(names)),
@@ -151,6 +158,7 @@ impl Prepared {
             live,
             names,
             staging: Staging(staging),
+            is_agent,
             is_reachable: true,
             client_is_reachable: true,
         })
@@ -165,6 +173,8 @@ pub struct Driver {
     live: Arc<LiveCertificates>,
     names: Vec<Names>,
     staging: Staging,
+    /// Whether other programs may have the same names: agents of one label.
+    is_agent: bool,
     /// Whether validators can reach this program.
     is_reachable: bool,
     /// What the client knows of that.
@@ -218,7 +228,7 @@ impl Driver {
                 Proof::Http01 { .. } => {}
             },
             Action::Event(event) => {
-                log_event(&event);
+                log_event(&event, self.is_agent);
                 if let Some(directory) = self.staging.suggested_after(&event) {
                     log::info!(
                         "event=acme-staging hint=\"the CA limits failures: until it works, use --acme-directory {directory}, \
@@ -246,19 +256,20 @@ impl Staging {
 }
 
 /// What to do about a challenge that the CA has not accepted.
-fn hint(names: &Names, challenge: ChallengeKind) -> Option<String> {
+fn hint(names: &Names, challenge: ChallengeKind, is_agent: bool) -> Option<String> {
     let first = names.as_slice().first()?;
     let port = match challenge {
         ChallengeKind::TlsAlpn01 => 443,
         ChallengeKind::Http01 => 80,
     };
+    let agents = if is_agent { "; only one agent of a label can use --acme" } else { "" };
     Some(format!(
         "the CA's validators connect to port {port} and no other: DNS, firewall and port forward of {first} must lead it to \
-         the relay; rendezvous check --domain {first} --acme"
+         the relay{agents}; rendezvous check --domain {first} --acme"
     ))
 }
 
-fn log_event(event: &Event) {
+fn log_event(event: &Event, is_agent: bool) {
     let shown = |names: &Names| names.to_string();
     match event {
         Event::AccountKeyReplaced => log::info!("event=acme-account-key-replaced"),
@@ -276,7 +287,10 @@ fn log_event(event: &Event) {
             );
         }
         Event::Failed { names, step, why, challenge, again } => {
-            let hint = names.as_ref().zip(*challenge).and_then(|(names, challenge)| hint(names, challenge));
+            let hint = names
+                .as_ref()
+                .zip(*challenge)
+                .and_then(|(names, challenge)| hint(names, challenge, is_agent));
             let hint = hint.map(|hint| format!(" hint={}", EscapedLong(&hint))).unwrap_or_default();
             let names = names.as_ref().map_or_else(|| "-".to_owned(), shown);
             log::warn!(

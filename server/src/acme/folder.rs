@@ -301,7 +301,8 @@ impl Folder {
     }
 }
 
-fn is_of_agent(folder: &str) -> bool {
+/// Whether a folder, or the prefix of its name, is of an agent.
+pub(super) fn is_of_agent(folder: &str) -> bool {
     folder.starts_with("agent-")
 }
 

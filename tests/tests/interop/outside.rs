@@ -62,6 +62,7 @@ fn a_domain_with_a_certificate() {
     checked.expect(&[
         ("dns", "info", "relay.example.com is 127.0.0.1, and 127.0.0.1 cannot be reached from the Internet"),
         ("caa", "ok", "relay.example.com has no CAA record: any CA may issue"),
+        ("port", "info", &format!("port {port}: a CA's validators use only port 443, which is not checked")),
         ("port", "ok", &format!("127.0.0.1:{port} accepts connections")),
         ("validation", "ok", "answers validators of relay.example.com"),
         ("certificate", "ok", "for relay.example.com, issued by 'Pebble Intermediate CA"),

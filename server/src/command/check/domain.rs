@@ -72,6 +72,11 @@ impl Outside {
     /// Runs all steps.
     pub(super) fn check(&self) -> Result<(), StepFailed> {
         let mut outcome = Ok(());
+        if self.acme && self.port != HTTPS {
+            let text =
+                format!("port {}: a CA's validators use only port {HTTPS}, which is not checked", self.port);
+            report("port", &Step::Info(text))?;
+        }
         for name in &self.names {
             outcome = self.check_name(name).and(outcome);
         }
