@@ -293,26 +293,23 @@ impl<M: IqHandler> ComponentHost<M> {
         }
     }
 
-    /// Collects the IQs of the idle inner machine, and sends what can be sent. Returns whether that made outputs.
-    fn forward(&mut self) -> bool {
+    /// Collects the IQs of the idle inner machine, and sends what can be sent.
+    fn forward(&mut self) {
         while let Some(iq) = self.inner.poll_iq() {
             self.enqueue(&iq);
         }
-        let Some(on) = self.conns.open_ids().first().copied() else { return false };
+        let Some(on) = self.conns.open_ids().first().copied() else { return };
         if !matches!(self.conns.state(on), Some(State::Up(..))) || self.flight != Flight::Idle {
-            return false;
+            return;
         }
         if !self.queue.is_empty() {
             let bytes = core::mem::take(&mut self.queue);
             self.conns.send(on, bytes.0);
             self.flight = Flight::Sent;
-            return true;
-        }
-        if self.leaving {
+        } else if self.leaving {
             self.conns.send(on, FOOTER.to_vec());
             self.leave(on);
         }
-        self.leaving
     }
 
     fn leave(&mut self, on: ConnId) {

@@ -164,23 +164,20 @@ impl<M: IqHandler> Machine for ComponentHost<M> {
     }
 
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
-        loop {
-            let theirs = match self.inner.poll_output(text) {
-                Output::Idle { until, why } => (until, why),
-                output => return output.map_ids(outward),
-            };
-            let ours = match self.conns.poll(text, State::why) {
-                Output::Idle { until, why } => (until, why),
-                output => return output,
-            };
-            if self.forward() {
-                continue;
-            }
-            // There is no next connection before the last one is closed.
-            let wake = self.wake.filter(|_| self.conns.len() == 0);
-            let (until, why) = earlier(earlier(theirs, ours), (wake, "the next attempt to reach the server"));
-            return Output::Idle { until, why };
-        }
+        let theirs = match self.inner.poll_output(text) {
+            Output::Idle { until, why } => (until, why),
+            output => return output.map_ids(outward),
+        };
+        // Before the outputs below, because dropped IQs are reported there.
+        self.forward();
+        let ours = match self.conns.poll(text, State::why) {
+            Output::Idle { until, why } => (until, why),
+            output => return output,
+        };
+        // There is no next connection before the last one is closed.
+        let wake = self.wake.filter(|_| self.conns.len() == 0);
+        let (until, why) = earlier(earlier(theirs, ours), (wake, "the next attempt to reach the server"));
+        Output::Idle { until, why }
     }
 }
 

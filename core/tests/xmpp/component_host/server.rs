@@ -45,6 +45,7 @@ fn delays_grow_to_a_minute_and_shrink_after_a_connection_that_lasted() {
     for attempt in 1..10 {
         stage.it.handle_dial_failed(server(attempt), DialFailure::Refused, stage.now);
         stage.it.handle_closed(server(attempt), stage.now);
+        assert_eq!(stage.actions(), [close(server(attempt), Close::Abort)]);
         let events = stage.events();
         if attempt == 1 {
             assert!(again(&events, why) > Span::ZERO)
@@ -118,6 +119,7 @@ fn every_address_of_the_servers_name_is_tried() {
         (Span::ZERO, &[Asked::Other(Output::Dial { on: server(2), to: to("192.0.2.2:5347") })][..])
     );
     stage.it.handle_dial_failed(server(2), DialFailure::Refused, stage.now);
+    assert_eq!(stage.actions(), [close(server(2), Close::Abort)]);
     let events = stage.events();
     again(&events, Loss::Unreachable(DialFailure::Refused));
 }
@@ -127,6 +129,7 @@ fn a_name_without_an_address_is_unreachable() {
     let mut stage = Stage::at(Host::Name("xmpp.example.org".to_owned()));
     stage.actions();
     stage.it.handle_dial_failed(server(1), DialFailure::Name, stage.now);
+    assert_eq!(stage.actions(), [close(server(1), Close::Abort)]);
     let events = stage.events();
     again(&events, Loss::Unreachable(DialFailure::Name));
 }
