@@ -7,6 +7,8 @@ pub mod actors;
 pub mod any_certificate;
 pub mod burst;
 pub mod exchanges;
+#[path = "../../core/tests/common/hello.rs"]
+mod hello;
 pub mod model;
 pub mod plan;
 pub mod reuse;

@@ -135,13 +135,18 @@ impl ByteLedger {
         let flow = self.flows.get_mut(flow).expect("a head that nobody sent");
         assert_eq!(flow.answers, None, "a hidden server got an answer for a request");
         assert_eq!(flow.id, by, "a client met the hidden server of another ID");
-        // A request without a body may be repeated, followed by the client's end.
+        flow.met += 1;
+        assert!(flow.met <= 3, "handed over too often");
+        if flow.received > 0 {
+            // This one resets the connection and receives nothing. Whether the flow can move still depends on the one
+            // that has received its bytes.
+            return false;
+        }
+        // A request may be repeated, followed by the client's end.
         flow.done = false;
         flow.receiver_left = false;
         flow.moved = self.now;
-        flow.met += 1;
-        assert!(flow.met <= 3, "handed over too often");
-        flow.received == 0
+        true
     }
 
     /// Records that a client got a response head.

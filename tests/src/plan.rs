@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rendezvous::buffer::Sizes;
-use rendezvous_core::agent::{self, Upstream};
+use rendezvous_core::agent::{self, EndToEnd, Upstream};
 use rendezvous_core::connector;
 use rendezvous_core::engine::{self, Transport};
 use rendezvous_core::id::Id;
@@ -24,6 +24,12 @@ mod text;
 
 /// Number of hidden servers.
 const IDS: u64 = 3;
+/// The ID of the hidden server that terminates TLS itself, if there are clients of it. No run has so many others.
+pub const END_TO_END: Id = id(0x1_0000 + IDS);
+/// The relay's domain, if there are such clients.
+const DOMAIN: &str = "hidden.example";
+/// Its name, with its label.
+const SERVER_NAME: &str = "home.hidden.example";
 /// Each has a port of the relay.
 const PORTS: u16 = 3;
 /// A participant of a run.
@@ -55,6 +61,14 @@ pub enum Participant {
     Raw {
         /// The hidden server of the port.
         id: Id,
+        /// When it starts.
+        begins: Time,
+        /// How it behaves.
+        behaviour: Behaviour,
+    },
+    /// A client whose ClientHello names the hidden server that terminates TLS itself. The relay does not interpret the rest
+    /// of its bytes.
+    Named {
         /// When it starts.
         begins: Time,
         /// How it behaves.
@@ -278,6 +292,7 @@ impl Plan {
                 .chain((0..PORTS).map(Transport::Port))
                 .collect(),
             ports: (0..PORTS).map(|port| format!("port-{port}")).collect(),
+            domain: self.has_end_to_end().then(|| DOMAIN.to_owned()),
             waiting_per_id_max: self.waiting_max,
             pairs_per_id_max: self.pairs_max,
             held_per_id_max: self.held_max,
@@ -287,10 +302,19 @@ impl Plan {
         }
     }
 
+    fn has_end_to_end(&self) -> bool {
+        self.participants.iter().any(|it| matches!(it, Participant::Named { .. }))
+    }
+
+    /// The enrolled IDs.
+    fn ids(&self) -> Vec<Id> {
+        let end_to_end = self.has_end_to_end().then_some(END_TO_END);
+        (0..IDS).map(id).chain(end_to_end).collect()
+    }
+
     fn start_relay(&self, run: &mut Run, secured: &Secured) {
         let sizes = Sizes { head: 34 * 1024, bulk: 64 * 1024, ceiling: self.ceiling };
-        let ids: Vec<Id> = (0..IDS).map(id).collect();
-        run.start_relay(self.config(), sizes, secured.server(self.tls), &ids);
+        run.start_relay(self.config(), sizes, secured.server(self.tls), &self.ids());
     }
 
     fn apply_incident(&self, run: &mut Run, incident: Incident, secured: &Secured) -> u64 {
@@ -300,7 +324,7 @@ impl Plan {
             Incident::Clock(seconds) => world.borrow_mut().jump(relay.who, seconds),
             Incident::Descriptors(most) => world.borrow_mut().limit_descriptors(relay.who, most),
             Incident::Revoked(gone) => {
-                let ids: Vec<Id> = (0..IDS).map(id).collect();
+                let ids = self.ids();
                 run.enrol(&ids.iter().copied().filter(|id| *id != gone).collect::<Vec<_>>());
                 run.wait(Span::from_millis(700));
                 run.enrol(&ids);
@@ -338,6 +362,10 @@ impl Plan {
             Participant::Raw { id, begins, behaviour } => {
                 run.add(Program::new(address(RELAY_PORTS, id), id, begins, behaviour), None);
             }
+            Participant::Named { begins, behaviour } => {
+                let client = Program::new(relay, END_TO_END, begins, behaviour).naming(SERVER_NAME);
+                run.add(client, None);
+            }
             Participant::Hidden { id, style, seed } => {
                 let hidden = Hidden::new(relay, id, style, Rng::new(seed));
                 run.add(hidden.answering(self.bytes_max, &self.endings).secured(tls), None);
@@ -350,7 +378,7 @@ impl Plan {
                     ports: Vec::new(),
                     stream_takes_ports: true,
                     service_h2: false,
-                    end_to_end: rendezvous_core::agent::EndToEnd::Off,
+                    end_to_end: if id == END_TO_END { EndToEnd::PassTo(at.into()) } else { EndToEnd::Off },
                     basic_auth: None,
                     relay: self.relay(named),
                     id,

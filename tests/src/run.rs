@@ -394,7 +394,9 @@ impl Run {
 fn enrolment(id: Id) -> Enrolment {
     // Each ID has a port if the relay has so many.
     let port = u16::from(crate::plan::number_of(id));
-    Enrolment { plain_tokens: true, ports: vec![port], ..Enrolment::new(id, key_of(id)) }
+    let end_to_end = id == crate::plan::END_TO_END;
+    let labels = if end_to_end { vec!["home".to_owned()] } else { Vec::new() };
+    Enrolment { plain_tokens: true, ports: vec![port], end_to_end, labels, ..Enrolment::new(id, key_of(id)) }
 }
 
 fn check_process<M: Machine>(process: &Process<M>, world: &World) {

@@ -13,7 +13,7 @@ use rendezvous_core::time::Span;
 use rendezvous_core::trace::{Replay, Trace};
 use tests::absence::{self, Agents};
 use tests::burst;
-use tests::plan::{Outcome, Plan};
+use tests::plan::{END_TO_END, Outcome, Participant, Plan};
 use tests::reuse;
 use tests::secured::Secured;
 use tests::shrinker;
@@ -112,6 +112,24 @@ fn invariants_hold_with_tls() {
     };
     let sum = run_all(seeds.map(|seed| Plan::draw(seed, true)));
     println!("{} rendezvous in TLS, {} clean ends, {} bytes", sum.pairs, sum.clean, sum.bytes);
+}
+
+/// Nobody else is in these runs, so that each rendezvous is one of a raw client that was routed by its ClientHello.
+#[test]
+fn clients_that_name_their_hidden_server_by_sni_reach_it() {
+    let is_agent = |it: &Participant| matches!(it, Participant::Agent { id, .. } if *id == END_TO_END);
+    let is_named = |it: &Participant| matches!(it, Participant::Named { .. });
+    let seeds = 0..asked("SEEDS_NAMED").unwrap_or(16);
+    let mut plans: Vec<_> = seeds.map(|seed| Plan::draw(seed, true)).collect();
+    for plan in &mut plans {
+        plan.participants.retain(|it| is_agent(it) || is_named(it));
+        plan.incidents.clear();
+    }
+    plans.retain(|plan| plan.participants.iter().any(is_agent));
+    let clients = plans.iter().flat_map(|plan| &plan.participants).filter(|it| is_named(it)).count() as u64;
+    let sum = run_all(plans.into_iter());
+    assert!(sum.pairs > clients / 3, "{} of {clients}", sum.pairs);
+    assert!(sum.clean > 0 && sum.bytes > 0);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use rendezvous_core::time::{Span, Time};
 use super::Actor;
 use super::channel::{Channel, Tls};
 use super::script::{Behaviour, Progress, Script, field};
+use crate::hello::hello;
 use crate::model::ByteLedger;
 use crate::sim_net::{ProcessId, World};
 
@@ -168,6 +169,8 @@ pub struct Program {
     id: Id,
     begins: Time,
     behaviour: Behaviour,
+    /// The host name in a ClientHello that it sends first.
+    server_name: Option<&'static str>,
     flow: Option<usize>,
     script: Option<Script>,
     over: bool,
@@ -177,7 +180,14 @@ impl Program {
     /// A program that uses the stream service of this ID.
     #[must_use]
     pub const fn new(to: SocketAddr, id: Id, begins: Time, behaviour: Behaviour) -> Self {
-        Self { to, id, begins, behaviour, flow: None, script: None, over: false }
+        Self { to, id, begins, behaviour, server_name: None, flow: None, script: None, over: false }
+    }
+
+    /// Sets the host name in the ClientHello that it sends first.
+    #[must_use]
+    pub const fn naming(mut self, server_name: &'static str) -> Self {
+        self.server_name = Some(server_name);
+        self
     }
 
     /// How the received stream ended.
@@ -199,6 +209,9 @@ impl Actor for Program {
             let Ok(ep) = world.connect(who, self.to) else { return self.over = true };
             let flow = *self.flow.get_or_insert_with(|| ledger.begin(self.id, None));
             let mut script = Script::new(Channel::new(ep, None), self.behaviour, world.now());
+            if let Some(name) = self.server_name {
+                script.emit(&hello(name));
+            }
             script.emit(format!("HELLO\r\nX-Flow: {flow:08}\r\n\r\n").as_bytes());
             script.send_flow(flow);
             self.script = Some(script);

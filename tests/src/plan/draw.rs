@@ -2,7 +2,7 @@
 
 use rendezvous_core::time::{Span, Time};
 
-use super::{IDS, Incident, Participant, Plan, id};
+use super::{END_TO_END, IDS, Incident, Participant, Plan, id};
 use crate::actors::{Behaviour, Ending, Style};
 use crate::rng::Rng;
 use crate::sim_net::Faults;
@@ -63,6 +63,9 @@ impl Plan {
         plan.strike(&mut rng);
         plan.silent = rng.below(3) == 0;
         plan.invite_raw(&mut Rng::new(seed ^ 0x7a77_0000));
+        if tls {
+            plan.invite_named(&mut Rng::new(seed ^ 0x4e57_0000));
+        }
         plan
     }
 
@@ -75,6 +78,33 @@ impl Plan {
                 behaviour: Behaviour::draw(rng, self.bytes_max, &self.endings),
             });
         }
+    }
+
+    /// Adds clients that name a hidden server in their ClientHello, which a relay reads only if it has TLS, and its agent.
+    fn invite_named(&mut self, rng: &mut Rng) {
+        if rng.below(3) == 0 {
+            return;
+        }
+        if rng.below(4) > 0 {
+            self.participants.push(Participant::Agent {
+                id: END_TO_END,
+                seed: rng.next_u64().to_le_bytes()[0],
+                pool: u16::try_from(rng.between(1, 4)).unwrap_or(1),
+                skew: 0,
+                named: rng.below(3) == 0,
+            });
+        }
+        for _ in 0..rng.length(8) {
+            self.participants.push(Participant::Named {
+                begins: Time(2_000_000 + rng.below(HOUR_OF_CLIENTS)),
+                behaviour: Behaviour::draw(rng, self.bytes_max, &self.endings),
+            });
+        }
+        for _ in 0..rng.below(2) {
+            let at = Time(1_000_000 + rng.below(HOUR_OF_CLIENTS));
+            self.incidents.push((at, Incident::Revoked(END_TO_END)));
+        }
+        self.incidents.sort_by_key(|(at, _)| *at);
     }
 
     fn invite(&mut self, rng: &mut Rng) {

@@ -89,6 +89,10 @@ impl fmt::Display for Participant {
                 write!(f, "raw id={} at={} ", number(*id), begins.0)?;
                 write_habits(f, behaviour)
             }
+            Self::Named { begins, behaviour } => {
+                write!(f, "named at={} ", begins.0)?;
+                write_habits(f, behaviour)
+            }
             Self::Hidden { id, style, seed } => {
                 let style = match style {
                     Style::Modern { pool } => format!("modern:{pool}"),
@@ -200,6 +204,7 @@ fn participant(what: &str, words: &Words<'_>) -> Result<Participant, String> {
             begins: Time(words.get("at")?),
             behaviour: words.behaviour()?,
         },
+        "named" => Participant::Named { begins: Time(words.get("at")?), behaviour: words.behaviour()? },
         "hidden" => {
             let style = match words.text("style")?.split_once(':').unwrap_or((words.text("style")?, "1")) {
                 ("modern", pool) => Style::Modern { pool: pool.parse().map_err(|_| "a bad pool")? },
