@@ -301,10 +301,15 @@ impl Agent {
             // The bytes received by now go to the HTTP service.
             State::Head(_) => self.serve_client(on, ServiceKind::OTHER, None, now),
             State::Deciding { .. } => {
-                self.lose_undecided(on, "the client did not decide in time", Close::Abort, now);
+                self.lose_undecided(
+                    on,
+                    "the client neither accepted nor declined the direct connection in time",
+                    Close::Abort,
+                    now,
+                );
             }
             State::Leaving => self.close(on, Close::Abort, now),
-            State::Ready { .. } => self.lose_ready(on, "the client's direct connection did not come", now),
+            State::Ready { .. } => self.lose_ready(on, "the client did not connect directly in time", now),
             State::Paired(_) => {
                 if self.expire_gated(on, now) {
                     return;

@@ -30,7 +30,7 @@ pub(super) const NO_STREAM: Unforwarded =
 const NO_SUCH_PORT: &str = "no local service for this port of the relay";
 const KEY_REMOVED: &str = "the client's key was removed from the list";
 const NO_SUBJECT: &str = "the client has no certificate of a trusted CA";
-const OTHER_NAME: &str = "the ClientHello does not name what the relay says";
+const OTHER_NAME: &str = "the ClientHello names another host than the PROXY header of the relay";
 
 /// Whether a ClientHello names this host; `None` if it is incomplete.
 pub(super) fn is_named(hello: &ClientHello, name: &str) -> Option<bool> {

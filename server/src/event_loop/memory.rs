@@ -196,7 +196,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// Turns the working buffer that `on` received into into a queue of its peer. Returns false if `on` has to wait.
+    /// Makes the working buffer, into which `on` received, a queue of its peer. Returns false if `on` has to wait.
     pub(super) fn queue_working(&mut self, on: ConnId, working: BufferId) -> bool {
         if !self.may_queue(on) {
             return false;
