@@ -16,6 +16,7 @@ slow readers stay; with the other kinds it answers late, or its memory grows.
 """
 
 import multiprocessing
+import os
 import re
 import resource
 import socket
@@ -34,7 +35,7 @@ from honest import Times, await_line, start
 MEMORIES = {'the defaults': ([], 48), '--buffer-memory 8M': (['--buffer-memory', '8M'], 8)}
 # Memory other than buffers, in MB: the program itself, and the connections.
 BESIDE = 15
-SECONDS = 8
+SECONDS = 20
 RATE = 12
 PATIENCE = 10
 # The time in which all attackers connect.
@@ -205,6 +206,8 @@ class Crowd:
         self.threads = [threading.Thread(target=self.come, args=(number,), daemon=True) for number in range(16)]
 
     def stay(self):
+        # Real attackers do not use the processors of the relay, its agent and the honest clients.
+        os.nice(19)
         for thread in self.threads:
             thread.start()
         self.go_on()
