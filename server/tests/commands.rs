@@ -29,6 +29,16 @@ fn a_command_with_subcommands_lists_each_of_them_in_its_help() {
 }
 
 #[test]
+fn a_relay_with_a_timeout_that_no_client_can_meet_does_not_start() {
+    let folder = Folder::new();
+    for option in ["--head-timeout", "--handshake-timeout", "--half-closed-timeout"] {
+        let done = run(&folder, &["serve", "--listen", "127.0.0.1:0", option, "0"]);
+        let expected = format!("rendezvous: serve: {option}: '0' is less than 0.1s\n");
+        assert_eq!((done.code, done.err), (2, expected));
+    }
+}
+
+#[test]
 fn help_has_the_width_of_a_terminal() {
     let folder = Folder::new();
     let all = COMMANDS.iter().flat_map(|command| (command.specs)().into_iter().map(|spec| spec.command));

@@ -129,6 +129,18 @@ fn a_wrong_line_of_the_file_is_named_by_file_and_line() {
 }
 
 #[test]
+fn a_timeout_that_would_end_every_connection_is_refused() {
+    assert_eq!(value::timeout("0.1"), Ok(Duration::from_millis(100)));
+    for short in ["0", "0.05", "1ms"] {
+        assert_eq!(value::timeout(short), Err(format!("'{short}' is less than 0.1s")));
+    }
+    let interval = value::interval(Duration::from_secs(1));
+    assert_eq!(interval("0"), Ok(Duration::ZERO));
+    assert_eq!(interval("1"), Ok(Duration::from_secs(1)));
+    assert_eq!(interval("0.5"), Err("'0.5' is less than 1s".to_owned()));
+}
+
+#[test]
 fn times_sizes_counts_and_addresses_are_read_with_their_bounds() {
     assert_eq!(value::seconds("0.5"), Ok(Duration::from_millis(500)));
     assert_eq!(value::seconds("250ms"), Ok(Duration::from_millis(250)));

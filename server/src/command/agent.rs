@@ -6,6 +6,7 @@ mod services;
 mod site;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[cfg(feature = "acme")]
 use rendezvous_core::acme::ChallengeKind;
@@ -49,7 +50,7 @@ use crate::logging::{self, Escaped, LOG_FORMAT, LOG_RATE, Names};
 use crate::metrics::Scrape;
 use crate::metrics::agent::{Counters, Row};
 use crate::net::Net;
-use crate::options::value::{count, listen_address, path, prefix, seconds};
+use crate::options::value::{count, interval, listen_address, path, prefix, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, joined, parse};
 use crate::password_check::{self, PasswordChecker};
 #[cfg(feature = "acme")]
@@ -61,6 +62,8 @@ use crate::trust::{self, Trust};
 /// The default age of waiting connections at a group of relays. A million agents with one connection each then make 3,300
 /// handshakes per second at all relays together.
 const RENEW: Span = Span::from_secs(300);
+/// The lowest `--renew`.
+const RENEW_MIN: Duration = Duration::from_secs(1);
 
 /// The options before those about certificates from a CA.
 const SERVICES: &[Opt] = &[
@@ -301,7 +304,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         ));
     }
     let mut proxies = Vec::new();
-    let mut renew = matches.get_if("renew", seconds)?.map(upstream::span);
+    let mut renew = matches.get_if("renew", interval(RENEW_MIN))?.map(upstream::span);
     for Service { ticket: file, to, stream, ports, tls_to } in services {
         let ticket = Ticket::load(&file)?;
         proxies.push(through::proxy(&matches, &ticket.relay)?);

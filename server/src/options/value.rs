@@ -95,6 +95,29 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses the timeout of a state that every peer passes through: at least 0.1 s. A shorter one ends every connection.
+pub fn timeout(text: &str) -> Result<Duration, String> {
+    at_least(text, seconds(text)?, TIMEOUT_MIN)
+}
+
+/// Parses an interval: 0 for none, else at least `least`.
+pub fn interval(least: Duration) -> impl Fn(&str) -> Result<Duration, String> {
+    move |text| match seconds(text)? {
+        Duration::ZERO => Ok(Duration::ZERO),
+        time => at_least(text, time, least),
+    }
+}
+
+/// The shortest [`timeout`].
+const TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
+fn at_least(text: &str, time: Duration, least: Duration) -> Result<Duration, String> {
+    if time < least {
+        return Err(format!("'{text}' is less than {}s", least.as_secs_f64()));
+    }
+    Ok(time)
+}
+
 /// Parses a size in bytes within bounds (inclusive), with an optional unit: `65536`, `64k`, `16KiB`, `8M`, `1G`. Units
 /// are powers of 1024.
 pub fn size(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {

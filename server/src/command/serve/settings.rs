@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rendezvous_core::engine::{Config, Transport};
 use rendezvous_core::http::head;
@@ -218,10 +219,11 @@ impl Settings {
     pub(super) fn read(matches: &Matches, ceiling: Option<usize>) -> Result<Self, Failure> {
         let count = |long, least| matches.get(long, value::count(least, 1_000_000)).map(to_u32);
         let seconds = |long| matches.get(long, value::seconds).map(span);
+        let timeout = |long| matches.get(long, value::timeout).map(span);
         let bytes = |long, least, most| matches.get(long, value::size(least, most));
         let idle = seconds("idle-timeout")?;
         let pair = pair::Limits {
-            half_closed: seconds("half-closed-timeout")?,
+            half_closed: timeout("half-closed-timeout")?,
             idle: (idle > Span::ZERO).then_some(idle),
             hand_over: Some(pair::HAND_OVER),
             ..pair::Limits::default()
@@ -266,8 +268,8 @@ impl Settings {
             waiting_per_id_max: count("max-waiting", 1)?,
             pairs_per_id_max: count("max-pairs", 1)?,
             held_per_id_max: count("max-held", 0)?,
-            handshake: seconds("handshake-timeout")?,
-            head_timeout: seconds("head-timeout")?,
+            handshake: timeout("handshake-timeout")?,
+            head_timeout: timeout("head-timeout")?,
             hold: seconds("wait")?,
             pair,
             ..Config::default()
@@ -302,7 +304,7 @@ impl Settings {
             log_rate: count(LOG_RATE.long, 0)?,
             admin_passwords: metrics.passwords()?,
             metrics,
-            usage_interval: seconds("usage-interval")?,
+            usage_interval: matches.get("usage-interval", value::interval(USAGE_INTERVAL_MIN)).map(span)?,
         })
     }
 
@@ -320,6 +322,8 @@ impl Settings {
     }
 }
 
+/// The lowest `--usage-interval`.
+const USAGE_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Memory limit of one TLS handshake: a ClientHello of 16 KiB, and the session.
 const HANDSHAKE: u64 = (16 * 1024 + HANDSHAKE_MEMORY) as u64;
 /// The lowest limit of heads or handshakes.
