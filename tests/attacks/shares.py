@@ -182,6 +182,9 @@ class Attack:
             time.sleep(0.1)
             if self.there.value >= self.count:
                 break
+        # Real attackers do not use the processors of the relay, its agent and the honest clients.
+        for thread in Path(f'/proc/{self.process.pid}/task').iterdir():
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), 19)
         return self
 
     def __exit__(self, *_):
@@ -206,8 +209,6 @@ class Crowd:
         self.threads = [threading.Thread(target=self.come, args=(number,), daemon=True) for number in range(16)]
 
     def stay(self):
-        # Real attackers do not use the processors of the relay, its agent and the honest clients.
-        os.nice(19)
         for thread in self.threads:
             thread.start()
         self.go_on()
