@@ -163,27 +163,7 @@ fn a_ticket_that_others_can_read_is_refused() {
 fn a_ca_file_works_instead_of_a_pin() {
     let world = World::new();
     let home = world.enrol("home", &[]);
-    let (cert, key) = (world.folder.0.join("own.crt"), world.folder.write("own.key", ""));
-    let mut openssl = Peer::Openssl.command();
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]);
-    openssl.args([
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        "-keyout",
-    ]);
-    assert!(run(openssl.arg(&key).arg("-out").arg(&cert)).status.success());
+    let (cert, key) = world.folder.self_signed("own", "DNS:localhost,IP:127.0.0.1");
     let (shown_cert, shown_key) = (cert.display().to_string(), key.display().to_string());
     let relay = world.relay(&["--cert", &shown_cert, "--key", &shown_key]);
     let change = |line: &str| {

@@ -1,7 +1,7 @@
 //! `rendezvous connect`: protocols other than HTTP, over stdio and a local port.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{ChildStdin, ChildStdout, Command};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -155,11 +155,16 @@ fn a_local_port_serves_many_connections() {
     let stream = Stream::start();
     let connect = Program::start("connect", stream.command().args(["--listen", "127.0.0.1:0"]));
     let port = connect.pick("the listen address", listening_at);
+    serves_ten_connections(port, &stream.service);
+}
+
+/// Ten simultaneous connections to a local port, each of which reaches the service.
+pub(crate) fn serves_ten_connections(port: SocketAddr, service: &Raw) {
     let mut pairs: Vec<_> = (0..10_u8)
         .map(|n| {
             let mut client = TcpStream::connect(port).expect("it listens");
             client.write_all(&[n]).expect("can write");
-            let mut hidden = stream.service.accept();
+            let mut hidden = service.accept();
             expect(&mut hidden, &[n]);
             (n, client, hidden)
         })

@@ -205,22 +205,7 @@ fn a_local_port_serves_many_connections() {
         let local = line.contains("event=listening") && line.contains("relay=");
         local.then(|| crate::world::listening_at(line)).flatten()
     });
-    let mut pairs: Vec<_> = (0..10_u8)
-        .map(|n| {
-            let mut client = TcpStream::connect(port).expect("it listens");
-            client.write_all(&[n]).expect("can write");
-            let mut hidden = stream.service.accept();
-            expect(&mut hidden, &[n]);
-            (n, client, hidden)
-        })
-        .collect();
-    for (n, client, hidden) in &mut pairs {
-        hidden.write_all(&[*n; 1000]).expect("can write");
-        hidden.shutdown(Shutdown::Write).expect("it is open");
-        let mut got = Vec::new();
-        client.read_to_end(&mut got).expect("a clean end");
-        assert_eq!(got, [*n; 1000]);
-    }
+    crate::connect::serves_ten_connections(port, &stream.service);
     connect.expect_lines(DIRECT, 10);
 }
 

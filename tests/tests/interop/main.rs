@@ -15,6 +15,7 @@ mod agent;
 mod answers;
 mod blind;
 mod by_hand;
+mod cheat;
 mod client_ca;
 mod clients;
 mod closing;

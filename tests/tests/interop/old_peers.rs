@@ -146,27 +146,7 @@ pub(crate) fn start_old_relay(
     world: &World,
 ) -> (Program, u16, Enrolled, std::path::PathBuf) {
     let (home, secret) = world.enrol_old("old");
-    let (cert, key) = (world.folder.0.join("old.crt"), world.folder.0.join("old.key"));
-    let mut openssl = Peer::Openssl.command();
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]);
-    openssl.args([
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        "-keyout",
-    ]);
-    text(&run(openssl.arg(&key).arg("-out").arg(&cert)));
+    let (cert, key) = world.folder.self_signed("old", "DNS:localhost,IP:127.0.0.1");
     let json = format!(
         r#"{{"tls":{tls},"cert":{cert:?},"key":{key:?},"ids":{{"{}":{secret:?}}},"idleSeconds":3}}"#,
         home.id

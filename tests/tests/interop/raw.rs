@@ -2,18 +2,19 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
 
+use crate::cheat::Cheat;
 use crate::curl::text;
 use crate::forwarded::nginx;
 use crate::harness::{Case, case};
 use crate::hello::hello;
-use crate::hidden::{Raw, expect, noise, page, read_head, sha256};
+use crate::hidden::{Raw, expect, noise, page, sha256};
 use crate::peers::{Peer, script};
 use crate::program::{Program, run};
 use crate::wire::{Answer, Below};
-use crate::world::{Enrolled, Relay, World, lines, listening_at, rendezvous, start_agent};
+use crate::world::{Enrolled, Relay, World, lines, listening_at, rendezvous};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_page_whose_tls_the_agent_terminates", &[Peer::Curl], page_by_name),
@@ -110,21 +111,7 @@ fn page_text(method: &str, target: &str) -> String {
 
 fn tls_to() {
     let world = World::new();
-    let (certificate, key) = (world.folder.0.join("nas.crt"), world.folder.write("nas.key", ""));
-    let mut openssl = Peer::Openssl.command();
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-    ]);
-    openssl.args(["-subj", "/CN=nas", "-addext", &format!("subjectAltName=DNS:{NAME}"), "-keyout"]);
-    assert!(run(openssl.arg(&key).arg("-out").arg(&certificate)).status.success());
+    let (certificate, key) = world.folder.self_signed("nas", &format!("DNS:{NAME}"));
     let mut python = Peer::Python.command();
     python.arg(script("tls_service.py")).arg(&certificate).arg(&key);
     let service = Program::start("TLS service", &mut python);
@@ -279,45 +266,26 @@ fn no_trace() {
 
 /// A relay that the test controls, without TLS, and an agent that waits there.
 fn cheating_relay() {
-    let world = World::new();
-    let home = world.enrol("home", &["--label", "home", "--end-to-end"]);
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let at = listener.local_addr().expect("an address");
-    let service = Raw::start();
-    let real = world.relay(&[]);
-    let ticket = world.ticket_with(&real, &home, Below::Clear, |line| {
-        Some(if line.starts_with("relay ") { format!("relay http://{at}") } else { line.to_owned() })
-    });
-    let state = world.folder.0.join("agent-state").display().to_string();
-    let (to, stream) = (service.address.to_string(), service.address.to_string());
-    let options = ["--to", &to, "--stream", &stream, "--end-to-end", "--state", &state, "--pool", "1"];
-    let _agent = start_agent(&ticket, &options);
-    let accept = || {
-        let (mut wire, _) = listener.accept().expect("the agent comes");
-        let connect = String::from_utf8_lossy(&read_head(&mut wire)).into_owned();
-        assert!(connect.contains("&raw=1 HTTP/1.1\r\n"), "{connect}");
-        wire.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("it can be written");
-        wire
-    };
+    let cheat = Cheat::start(&[]);
     // A relay that strips TLS: the request reached the relay, and continues without TLS.
     for request in [
         "GET / HTTP/1.1\r\nHost: home.relay.test\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n",
     ] {
-        let mut wire = accept();
+        let mut wire = cheat.accept();
         wire.write_all(request.as_bytes()).expect("it can be written");
         assert_eq!(Answer::read(&mut wire).status(), 403);
     }
     // A header with one name before the ClientHello of another; then a header without TLS after it.
     let hello = hello("other.relay.test");
     for behind in [&hello[..], b"GET / HTTP/1.1\r\nHost: home.relay.test\r\n\r\n"] {
-        let mut wire = accept();
+        let mut wire = cheat.accept();
         wire.write_all(&[&proxy_header(NAME), behind].concat()).expect("it can be written");
         let mut rest = Vec::new();
         let _ = wire.read_to_end(&mut rest);
         assert!(rest.is_empty(), "{rest:?}");
     }
-    assert!(service.is_idle(), "the service was never reached");
+    assert!(cheat.service.is_idle(), "the service was never reached");
 }
 
 /// nginx 1.22 speaks only HTTP/2 without TLS on this port. The agent offers HTTP/2, and curl accepts it.

@@ -42,19 +42,7 @@ impl Service {
     /// `name`: the name in its certificate.
     fn start(name: &str, options: &[&str]) -> Self {
         let world = World::new();
-        let (certificate, key) = (world.folder.0.join("nas.crt"), world.folder.write("nas.key", ""));
-        let mut openssl = Peer::Openssl.command();
-        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
-        openssl.args([
-            "-days",
-            "2",
-            "-subj",
-            "/CN=nas",
-            "-addext",
-            &format!("subjectAltName={name}"),
-            "-keyout",
-        ]);
-        assert!(run(openssl.arg(&key).arg("-out").arg(&certificate)).status.success());
+        let (certificate, key) = world.folder.self_signed("nas", name);
         let mut python = Peer::Python.command();
         python.arg(script("tls_service.py")).arg(&certificate).arg(&key).args(options);
         let program = Program::start("TLS service", &mut python);

@@ -70,6 +70,19 @@ impl Folder {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
         path
     }
+
+    /// Makes a self-signed certificate with openssl. `alternative_names` as in `DNS:localhost,IP:127.0.0.1`. Returns
+    /// the paths of the certificate and its key.
+    pub(crate) fn self_signed(&self, name: &str, alternative_names: &str) -> (PathBuf, PathBuf) {
+        let (certificate, key) = (self.0.join(format!("{name}.crt")), self.write(&format!("{name}.key"), ""));
+        let mut openssl = Peer::Openssl.command();
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]);
+        openssl.args(["-days", "2", "-subj", &format!("/CN={name}")]);
+        openssl.args(["-addext", &format!("subjectAltName={alternative_names}"), "-keyout"]);
+        let made = run(openssl.arg(&key).arg("-out").arg(&certificate));
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        (certificate, key)
+    }
 }
 
 impl Drop for Folder {
