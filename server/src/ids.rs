@@ -113,6 +113,8 @@ pub struct Ids {
     pub errors: Vec<String>,
     /// The line (counted from 0) of each entry.
     lines: Vec<usize>,
+    /// Whether there is a file, and it is not empty.
+    has_content: bool,
     stamp: Stamp,
 }
 
@@ -132,7 +134,7 @@ impl Ids {
 
     /// Parses the text of such a file; `shown` is its name in messages.
     pub fn parse(bytes: &[u8], shown: &str) -> Ids {
-        let mut ids = Ids::default();
+        let mut ids = Ids { has_content: !bytes.is_empty(), ..Ids::default() };
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             match parse_line(line).and_then(|entry| ids.check_unique(entry)) {
                 Ok(None) => {}
@@ -144,6 +146,29 @@ impl Ids {
             }
         }
         ids
+    }
+
+    /// Whether a running relay may replace `old` by this content of the file `path`.
+    ///
+    /// # Errors
+    ///
+    /// The reason not to: it lacks an ID of `old`, and it is missing or empty, or has more malformed lines than `old`. An
+    /// editor that is saving it, a full disk or a typing error must not end the connections of enrolled hidden servers.
+    pub fn check_successor_of(&self, old: &Ids, path: &Path) -> Result<(), Failure> {
+        let is_listed = |entry: &Entry| self.entries.iter().any(|new| new.id == entry.id);
+        if old.entries.iter().all(is_listed) {
+            return Ok(());
+        }
+        match self.errors.first().filter(|_| self.errors.len() > old.errors.len()) {
+            Some(first) => {
+                Err(Failure::Failed(format!("{first}: the old IDs stay in force until it is corrected")))
+            }
+            None if self.has_content => Ok(()),
+            None => Err(Failure::Failed(format!(
+                "{} is missing or empty: the old IDs stay in force (remove them with 'rendezvous id remove')",
+                path.display()
+            ))),
+        }
     }
 
     /// Whether the file has changed since it was read: one call of `stat`, cheap enough to poll.

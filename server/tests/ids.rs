@@ -62,6 +62,31 @@ fn a_broken_line_is_reported_with_its_number_and_the_others_serve() {
 }
 
 #[test]
+fn a_damaged_file_does_not_replace_the_ids_of_a_running_relay() {
+    let folder = Folder::new();
+    let path = folder.file("ids");
+    let one = format!("a {}\n", uri(1));
+    let two = format!("{one}b {}\n", uri(2));
+    let old = parse(&two);
+    let refused = |text: &str, old: &Ids| match parse(text).check_successor_of(old, &path) {
+        Ok(()) => None,
+        Err(failure) => Some(failure.to_string()),
+    };
+    assert_eq!(refused(&one, &old), None, "an ID is removed");
+    assert_eq!(refused("# nobody\n", &old), None, "all are removed");
+    assert_eq!(refused(&format!("{two}c\n"), &old), None, "no ID is missing");
+    // The file was cut off, or a line is wrong.
+    let why = refused(&two[..one.len() + 40], &old).expect("it is refused");
+    assert!(why.starts_with("ids:2: ") && why.contains("the old IDs stay in force"), "{why}");
+    // The line was wrong before.
+    assert_eq!(refused("c\n", &parse(&format!("c\n{one}"))), None);
+    let why = refused("", &old).expect("it is refused");
+    assert!(why.contains("ids is missing or empty"), "{why}");
+    assert!(Ids::load(&path).unwrap().check_successor_of(&old, &path).is_err());
+    assert_eq!(refused("", &Ids::default()), None);
+}
+
+#[test]
 fn unknown_words_and_wrong_values_are_refused() {
     let line = |rest: &str| complaint(&format!("a {} {rest}", uri(1)));
     assert!(line("lable=x").starts_with("ids:1: unknown field 'lable'"));

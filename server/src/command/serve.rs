@@ -252,7 +252,7 @@ impl Program for Relay {
         if let Some(trace_writer) = &mut self.trace_writer {
             trace_writer.write(&event_loop.call(|host, _| acme::inner_mut(host).take_text()));
         }
-        match self.files.reloaded() {
+        match self.files.reloaded(&self.ids) {
             None => {}
             Some(Ok((mut settings, (tls, served), ids))) => {
                 if settings.listen != self.listen || settings.listen_http != self.listen_http {
@@ -279,7 +279,7 @@ impl Program for Relay {
                 log::error!("event=reload-refused reason={}", Escaped(&failure.to_string()));
             }
         }
-        match self.files.changed_ids() {
+        match self.files.changed_ids(&self.ids) {
             None => {}
             Some(Ok(ids)) => self.enrol(ids, event_loop),
             Some(Err(failure)) => {

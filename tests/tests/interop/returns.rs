@@ -12,6 +12,7 @@ pub(crate) const CASES: &[Case] = &[
     case("after_a_restart_of_the_relay_clients_are_held_not_refused", &[], || restart(false)),
     case("after_a_crash_of_the_relay_clients_are_held_not_refused", &[], || restart(true)),
     case("after_its_connections_were_dropped", &[], after_its_connections_were_dropped),
+    case("a_damaged_file_of_ids_closes_nothing", &[], a_damaged_file_of_ids_closes_nothing),
     case("a_relay_recovers_from_a_stopped_agent", &[], a_relay_recovers_from_a_stopped_agent),
     case("a_new_certificate_is_loaded_on_sighup", &[], a_new_certificate_is_loaded_on_sighup),
 ];
@@ -58,6 +59,25 @@ fn after_its_connections_were_dropped() {
     relay.program.until("that the agent is back", |lines| count(lines, lines::WAITING) >= 5);
     assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
     drop(agent);
+}
+
+fn a_damaged_file_of_ids_closes_nothing() {
+    let (world, relay, home, agent) = World::with_service(page());
+    agent.expect_lines(lines::WAITING, 4);
+    let ids = world.state().join("ids");
+    let kept = std::fs::read_to_string(&ids).expect("the file of IDs");
+    let half = kept.find("?secret").expect("a Key URI");
+    for (damaged, times) in [(&kept[..half], 1), ("", 2)] {
+        std::fs::write(&ids, damaged).expect("it can be written");
+        relay.program.expect_lines("event=ids-refused", times);
+        relay.program.signal("HUP");
+        relay.program.expect_lines("event=reload-refused", times);
+        assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
+    }
+    std::fs::write(&ids, kept).expect("it can be written");
+    relay.program.signal("HUP");
+    relay.program.expect_line("event=reloaded");
+    assert_eq!(agent.lines("event=relay-lost"), 0);
 }
 
 fn a_relay_recovers_from_a_stopped_agent() {

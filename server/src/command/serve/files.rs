@@ -52,6 +52,8 @@ pub(super) struct Files {
     reload: Worker<(), Result<Reloaded, Failure>>,
     /// Whether SIGHUP came during a reload, which may have read files before they were changed.
     reload_again: bool,
+    /// The location of the file `ids`.
+    ids_path: PathBuf,
     /// Takes the last stamp of the file `ids`. Responds with the file if its stamp differs.
     ids: Worker<Stamp, Option<ChangedIds>>,
     seen: Stamp,
@@ -66,13 +68,14 @@ impl Files {
     /// The system cannot start a thread.
     pub(super) fn start(sources: Sources, seen: Stamp, net: &MioNet) -> io::Result<Self> {
         let path = sources.ids.clone();
+        let ids_path = path.clone();
         let ids = Worker::start("ids", net.waker(), move |seen| {
             // Taken before the file is read, so that a change in between is detected by the next check.
             let stamp = Stamp::of(&path);
             (stamp != seen).then(|| (stamp, Ids::load(&path)))
         })?;
         let reload = Worker::start("reload", net.waker(), move |()| sources.read())?;
-        Ok(Self { reload, reload_again: false, ids, seen, is_outdated: false })
+        Ok(Self { reload, reload_again: false, ids_path, ids, seen, is_outdated: false })
     }
 
     /// Starts a reload.
@@ -86,8 +89,8 @@ impl Files {
         self.reload.is_busy()
     }
 
-    /// Takes the result of the last reload.
-    pub(super) fn reloaded(&mut self) -> Option<Result<Reloaded, Failure>> {
+    /// Takes the result of the last reload. It is a failure if its IDs may not replace `old`.
+    pub(super) fn reloaded(&mut self, old: &Ids) -> Option<Result<Reloaded, Failure>> {
         let reloaded = self.reload.answer()?;
         if std::mem::take(&mut self.reload_again) {
             self.reload.ask(());
@@ -96,7 +99,7 @@ impl Files {
             self.seen = ids.stamp();
             self.is_outdated = self.ids.is_busy();
         }
-        Some(reloaded)
+        Some(reloaded.and_then(|(settings, tls, ids)| Ok((settings, tls, self.checked(ids, old)?))))
     }
 
     /// Starts a check whether the file `ids` has changed.
@@ -104,12 +107,17 @@ impl Files {
         self.ids.ask(self.seen);
     }
 
-    /// Takes the file `ids`, if it has changed.
-    pub(super) fn changed_ids(&mut self) -> Option<Result<Ids, Failure>> {
+    /// Takes the file `ids`, if it has changed. It is a failure if it may not replace `old`.
+    pub(super) fn changed_ids(&mut self, old: &Ids) -> Option<Result<Ids, Failure>> {
         let answer = self.ids.answer()?;
         let is_outdated = std::mem::take(&mut self.is_outdated);
         let (stamp, ids) = answer.filter(|_| !is_outdated)?;
         self.seen = stamp;
-        Some(ids)
+        Some(ids.and_then(|ids| self.checked(ids, old)))
+    }
+
+    fn checked(&self, ids: Ids, old: &Ids) -> Result<Ids, Failure> {
+        ids.check_successor_of(old, &self.ids_path)?;
+        Ok(ids)
     }
 }
