@@ -205,11 +205,21 @@ fn a_folder_with_a_long_name_has_a_socket_too() {
 }
 
 #[test]
-fn without_a_relay_status_is_one_line_and_exit_1() {
+fn without_a_relay_commands_that_ask_it_say_so_in_one_line_and_exit_1() {
     let folder = Folder::new();
-    let done = run(&folder, &["status"]);
-    assert_eq!((done.code, done.out.as_str()), (1, ""));
-    assert!(done.err.starts_with("rendezvous: status: no relay runs with the state folder"), "{}", done.err);
+    let asking: [&[&str]; 5] = [
+        &["status"],
+        &["status", "--connections"],
+        &["status", "--ready"],
+        &["status", "--watch"],
+        &["kick", "home"],
+    ];
+    for args in asking {
+        let done = run(&folder, args);
+        assert_eq!((done.code, done.out.as_str()), (1, ""));
+        let expected = format!("rendezvous: {}: no relay runs with the state folder ", args[0]);
+        assert!(done.err.starts_with(&expected) && done.err.lines().count() == 1, "{}", done.err);
+    }
     assert_eq!(run(&folder, &["status", "extra"]).code, 2);
 }
 

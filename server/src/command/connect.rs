@@ -170,7 +170,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     if !stdio {
         return Ok(());
     }
-    verdict(event_loop.machine().last(), end_to_end.as_ref())?;
+    verdict(event_loop.machine().last(), &relay, end_to_end.as_ref())?;
     daemon::check_delivered(&event_loop)
 }
 
@@ -317,9 +317,16 @@ fn trust(matches: &Matches) -> Result<Trust, Failure> {
 }
 
 /// The result of the stream on standard input and output.
-fn verdict(outcome: Option<Outcome>, end_to_end: Option<&EndToEnd>) -> Result<(), Failure> {
+fn verdict(outcome: Option<Outcome>, relay: &RelayUrl, end_to_end: Option<&EndToEnd>) -> Result<(), Failure> {
     match outcome {
         None | Some(Outcome::Ended(EndReason::Done) | Outcome::Abandoned) => Ok(()),
+        Some(Outcome::Failed(
+            why @ (ConnectFailure::Ended(_)
+            | ConnectFailure::NotHttp
+            | ConnectFailure::TimedOut
+            | ConnectFailure::Tls(_)
+            | ConnectFailure::Unreachable(_)),
+        )) => Err(Failure::Failed(format!("{} ({relay})", logging::connect_failure(why)))),
         Some(Outcome::Failed(why)) => Err(Failure::Failed(match end_to_end {
             Some(end_to_end) => end_to_end.explain(why),
             None => logging::connect_failure(why),

@@ -8,6 +8,7 @@ use crate::options::{STATE, Spec, parse};
 use crate::state;
 use crate::status::control;
 use crate::status::kick::{Ended, Request};
+use crate::status::socket;
 
 /// The options of `kick`.
 pub(super) const SPEC: Spec = Spec {
@@ -33,9 +34,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let request = Request::parse(what).ok_or_else(|| {
         Failure::Usage(format!("'{what}' is not a connection, a name or an address: 12.345, home, 192.0.2.7"))
     })?;
-    let answer = control::post(&folder, "/api/kick", &json::to_string(&request)).map_err(|error| {
-        Failure::Failed(format!("cannot end connections: {}", crate::failure::reason(&error)))
-    })?;
+    let answer = control::post(&folder, "/api/kick", &json::to_string(&request))
+        .map_err(|error| socket::no_response(&folder, control::NAME, &error))?;
     let Ended { ended, older } = json::from_str(&answer)
         .map_err(|_| Failure::Failed("the relay's answer is from another version".to_owned()))?;
     if let Some(older @ 1..) = older {

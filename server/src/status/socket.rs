@@ -76,16 +76,21 @@ pub fn answer(mut caller: UnixStream, document: &str) {
 /// # Errors
 /// [`Failure::Failed`] if no relay runs, access is denied, or it does not respond.
 pub fn ask(folder: &Path) -> Result<String, Failure> {
-    let path = folder.join(NAME);
-    let failed = |error: &io::Error| match error.kind() {
+    ask_within(folder, TIMEOUT).map_err(|error| no_response(folder, NAME, &error))
+}
+
+/// The failure of a command whose relay did not respond at the socket with this name in its state folder.
+#[must_use]
+pub fn no_response(folder: &Path, name: &str, error: &io::Error) -> Failure {
+    let path = folder.join(name);
+    match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::Failed(format!(
             "no relay runs with the state folder {} (use --state DIR for another one)",
             folder.display()
         )),
         _ if is_late(error) => Failure::Failed(format!("the relay at {} does not respond", path.display())),
         _ => Failure::of_file("ask the relay at", &path, error),
-    };
-    ask_within(folder, TIMEOUT).map_err(|error| failed(&error))
+    }
 }
 
 /// Reads the document with this timeout for the connection and for each read.
