@@ -360,8 +360,8 @@ fn log_refused(certificate: &CertificateDer<'_>) {
     let pin = Pin::of_certificate(certificate).map_or_else(String::new, |pin| format!(" pin={pin}"));
     let issuer = x509::issuer_shown(certificate);
     let hint = if issuer.contains(MADE_HERE) {
-        "the relay presents its self-signed certificate: with --acme it has none of the CA yet (see its log), else use a \
-         ticket with its pin"
+        "rendezvous has made this self-signed certificate: a relay with --acme has none of the CA yet (see its log); \
+         otherwise get the pin from the owner of the key"
     } else {
         "if the issuer is a proxy or a firewall of your network, it intercepts TLS: let it pass the relay's connections \
          unchanged"

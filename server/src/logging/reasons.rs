@@ -70,7 +70,7 @@ pub const fn tls(why: TlsFailure) -> &'static str {
              certificate"
         }
         TlsFailure::Ended => "it ended the connection in the TLS handshake",
-        TlsFailure::PlainHttp => "plain HTTP instead of TLS: use https://",
+        TlsFailure::PlainHttp => "plain HTTP instead of TLS: one side uses http:// and the other https://",
         TlsFailure::Version => "no common version of TLS: 1.2 or 1.3 is needed",
         TlsFailure::Alpn => "no common application protocol (ALPN): http/1.1 or http/1.0 is needed",
         TlsFailure::Cipher => "no common cipher suite, group or signature scheme",
@@ -136,6 +136,9 @@ pub fn connect_failure(why: ConnectFailure) -> String {
         ConnectFailure::Refused(404) => {
             "the hidden server is offline, or there is none with this ID".to_owned()
         }
+        ConnectFailure::Refused(101) => {
+            "the answer switches to another protocol than octet-stream: compare host and port of the relay".to_owned()
+        }
         ConnectFailure::Refused(502) => "the hidden server's agent could not reach its service".to_owned(),
         ConnectFailure::Refused(421) => {
             "the relay's host name is the label of another hidden server than this ID; use the relay's own name, or the \
@@ -146,9 +149,7 @@ pub fn connect_failure(why: ConnectFailure) -> String {
         ConnectFailure::Offline => {
             "the hidden server is offline: it was connected a short time ago; try again".to_owned()
         }
-        ConnectFailure::Refused(status) => {
-            format!("the answer was {status}, not 101: check that the agent has a --stream service")
-        }
+        ConnectFailure::Refused(status) => format!("the answer was {status}, not 101: {}", not_upgraded(status)),
         ConnectFailure::NotHttp => "the answer is not HTTP".to_owned(),
         ConnectFailure::Ended(end) => format!("the relay: {}", end_text(end)),
         ConnectFailure::TimedOut => "no answer in time".to_owned(),
@@ -177,6 +178,18 @@ pub fn connect_failure(why: ConnectFailure) -> String {
     }
 }
 
+/// The likely reason for an answer without an upgrade.
+const fn not_upgraded(status: u16) -> &'static str {
+    match status {
+        300..=399 => "a redirect; use https:// if the relay has TLS, and compare host and port",
+        403 => {
+            "the hidden server is end-to-end and needs --end-to-end, or the relay's operator has disabled the ID or admits \
+             no clients from this address"
+        }
+        _ => "check that the agent has a --stream service",
+    }
+}
+
 /// The reason why a stream does not continue with TLS between its ends.
 const fn not_sealed(status: u16) -> &'static str {
     match status {
@@ -184,6 +197,7 @@ const fn not_sealed(status: u16) -> &'static str {
         101 => {
             "the stream would start without TLS to the agent: the agent has no --end-to-end, or the relay removes it"
         }
+        403 => "the relay's operator has disabled the ID, or admits no clients from this address",
         502 => "the hidden server's agent has no --end-to-end, or it disconnected",
         _ => "unexpected answer: check that the agent has --end-to-end and --stream",
     }

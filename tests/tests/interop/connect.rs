@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     case("works_without_tls_and_with_a_ca", &[], works_without_tls_and_with_a_ca),
     case("http_goes_to_its_own_service", &[], http_goes_to_its_own_service),
     case("an_absent_peer_is_reported_in_one_line", &[], an_absent_peer_is_reported_in_one_line),
+    case("a_wrong_use_of_the_relay_is_reported_with_its_remedy", &[], a_wrong_use_of_the_relay_is_reported),
     case("as_the_proxy_command_of_socat", &[Peer::Socat], as_a_proxy_command),
 ];
 
@@ -236,6 +237,31 @@ fn an_absent_peer_is_reported_in_one_line() {
         assert_eq!((lines, output.stdout.len()), (1, 0), "{complaint}");
     }
     assert_eq!(relay.program.lines(lines::PAIRED), 0);
+}
+
+fn a_wrong_use_of_the_relay_is_reported() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let sealed = world.enrol("sealed", &["--end-to-end"]);
+    let disabled = world.enrol("disabled", &["--end-to-end"]);
+    let state = world.state();
+    assert!(
+        run(rendezvous().args(["id", "set", "disabled", "--disable", "--state"]).arg(state)).status.success()
+    );
+    let relay = world.relay(&["--wait", "0"]);
+    let pin = ["--pin", &relay.pin];
+    let end_to_end = ["--pin", &relay.pin, "--end-to-end", &relay.pin];
+    let (tls, clear) = (relay.tls, relay.clear);
+    for (url, id, options, remedy) in [
+        (format!("https://{tls}"), &sealed.id, &pin[..], "needs --end-to-end"),
+        (format!("https://{tls}"), &disabled.id, &end_to_end[..], "the relay's operator has disabled the ID"),
+        (format!("http://{tls}"), &home.id, &[][..], "use https://"),
+        (format!("https://{clear}"), &home.id, &pin[..], "one side uses http:// and the other https://"),
+    ] {
+        let output = run(rendezvous().args(["connect", &url, id]).args(options));
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(complaint.contains(remedy), "{url} {options:?}: {complaint}");
+    }
 }
 
 fn as_a_proxy_command() {
