@@ -1,8 +1,8 @@
 """Clients of hidden servers that the relay cannot read:  blind.py RENDEZVOUS PYTHON [BYTES]
 
-Three hidden servers by name: `web`, whose agent terminates TLS; `rpc`, whose agent terminates TLS and offers HTTP/2; and
-`nas`, where nginx terminates TLS. And one by TCP ports of the relay: ssh, PostgreSQL, and small packets. BYTES (1 GB) go each
-way, in TLS 1.2 and 1.3. A finding is a client that does not get what it should.
+Four hidden servers by name: `web`, whose agent terminates TLS; `rpc` and `h2`, whose agents terminate TLS and offer HTTP/2;
+and `nas`, where nginx terminates TLS. And some by TCP ports of the relay: ssh, PostgreSQL, small packets, and a page. BYTES
+(1 GB) go each way, in TLS 1.2 and 1.3, and by a port. A finding is a client that does not get what it should.
 """
 
 import asyncio
@@ -48,6 +48,13 @@ http {{
     }}
     location /test.Echo/ {{ grpc_pass grpc://127.0.0.1:{rpc}; }}
   }}
+  server {{
+    listen 127.0.0.1:{h2} http2;
+    location / {{
+      proxy_pass http://127.0.0.1:{web}; proxy_http_version 1.1; proxy_request_buffering off; proxy_buffering off;
+      proxy_set_header Host $http_host; proxy_set_header Connection '';
+    }}
+  }}
   map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
 }}
 """
@@ -75,13 +82,14 @@ class Setting:
         services = self.start('services', [PYTHON, str(PEERS / 'blind/services.py'), str(folder)])
         said = await_line(folder / 'services.log', r'web (\d+)\s+rpc (\d+)\s+game (\d+)', services)
         self.web, self.rpc, self.game = (int(port) for port in said.groups())
-        self.nginx = free_port()
-        (folder / 'nginx.conf').write_text(NGINX.format(folder=folder, port=self.nginx, web=self.web, rpc=self.rpc))
+        self.nginx, self.h2 = free_port(), free_port()
+        ports = {'port': self.nginx, 'h2': self.h2, 'web': self.web, 'rpc': self.rpc}
+        (folder / 'nginx.conf').write_text(NGINX.format(folder=folder, **ports))
         nginx = self.start('nginx', ['nginx', '-c', str(folder / 'nginx.conf'), '-e', 'stderr'])
         await_line(folder / 'nginx.log', 'using the "epoll" event method', nginx)
-        self.ports = {name: free_port() for name in ('ssh', 'db', 'game')}
+        self.ports = {name: free_port() for name in ('ssh', 'db', 'game', 'page')}
         self.state = str(folder / 'state')
-        for name in ('web', 'rpc', 'nas', *self.ports):
+        for name in ('web', 'rpc', 'h2', 'nas', *self.ports):
             more = ['--end-to-end'] if name not in self.ports else []
             run(RENDEZVOUS, 'id', 'add', name, '--relay', 'https://127.0.0.1:1', '--state', self.state, '--label', name,
                 '--out', folder / f'{name}.ticket', *more)
@@ -92,13 +100,14 @@ class Setting:
         self.port = int(await_line(folder / 'relay.log', r'listening on=127\.0\.0\.1:(\d+) tls=yes', relay)[1])
         self.start_agent('web', '--to', f'127.0.0.1:{self.web}', '--end-to-end', *self.own('web'))
         self.start_agent('rpc', '--to', f'127.0.0.1:{self.rpc}', '--end-to-end', '--to-h2', *self.own('rpc'))
+        self.start_agent('h2', '--to', f'127.0.0.1:{self.h2}', '--end-to-end', '--to-h2', *self.own('h2'))
         self.start_agent('nas', '--tls-to', f'127.0.0.1:{self.nginx}')
 
     def certify(self):
         new = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
         run('openssl', 'req', '-x509', *new, '-days', '2', '-subj', '/CN=test CA', '-keyout', self.folder / 'ca.key', '-out',
             self.ca)
-        for name in ('web', 'rpc', 'nas'):
+        for name in ('web', 'rpc', 'h2', 'nas'):
             (self.folder / 'ext').write_text(f'subjectAltName=DNS:{name}.{DOMAIN}\n')
             run('openssl', 'req', *new, '-subj', f'/CN={name}', '-keyout', self.folder / f'{name}.key', '-out',
                 self.folder / 'csr')
@@ -145,7 +154,7 @@ def curl(it, name, *options, path='/'):
 
 
 def curl_http2(it, name):
-    version = '2' if name == 'nas' else '1.1'
+    version = '1.1' if name == 'web' else '2'
     expect(curl(it, name, '--http2', '-w', '%{http_version}'), it.page(name) + version)
 
 
@@ -173,13 +182,13 @@ def python_ssl(it, name):
 def java(it, name):
     hosts = it.folder / 'hosts'
     hosts.write_text(f'127.0.0.1 {name}.{DOMAIN}\n')
-    version = 'HTTP_2' if name == 'nas' else 'HTTP_1_1'
+    version = 'HTTP_1_1' if name == 'web' else 'HTTP_2'
     got = run('java', f'-Djdk.net.hosts.file={hosts}', PEERS / 'blind/Get.java', it.url(name), it.ca)
     expect(got, f'{version} {it.page(name)}')
 
 
 def go(it, name):
-    version = 'HTTP/2.0' if name == 'nas' else 'HTTP/1.1'
+    version = 'HTTP/1.1' if name == 'web' else 'HTTP/2.0'
     got = run('go', 'run', PEERS / 'blind/get.go', it.url(name), it.ca, f'127.0.0.1:{it.port}')
     expect(got, f'{version} {it.page(name)}')
 
@@ -222,30 +231,40 @@ def browser(kind):
 
 def bulk(version):
     """So many bytes each way, as curl and the service see them."""
-    def move(it, name):
-        block = bytes(range(251)) * 4200
-        file = it.folder / 'bulk'
-        total = hashlib.sha256()
-        if not file.exists():
-            with file.open('wb') as to:
-                left = BYTES
-                while left:
-                    left -= to.write(block[:min(left, 1 << 20)])
-        down = hashlib.sha256()
-        with file.open('rb') as from_:
-            while part := from_.read(1 << 20):
-                total.update(part)
-        versions = [f'--tlsv1.{version}', '--tls-max', f'1.{version}', '--http1.1']
-        expect(curl(it, name, *versions, '-T', file, path='/sum').strip(), total.hexdigest())
-        got = it.folder / 'got'
-        curl(it, name, *versions, '-o', got, path=f'/bytes?{BYTES}')
-        with got.open('rb') as from_:
-            while part := from_.read(1 << 20):
-                down.update(part)
-        # The service's block is the same one.
-        expect(down.hexdigest(), total.hexdigest())
+    versions = [f'--tlsv1.{version}', '--tls-max', f'1.{version}']
+    return lambda it, name: move(it, lambda *options, path: curl(it, name, *versions, '--http1.1', *options, path=path))
 
-    return move
+
+def bulk_by_a_port(it):
+    it.start_agent('page', '--stream', f'page=127.0.0.1:{it.web}')
+    base = f'http://127.0.0.1:{it.ports["page"]}'
+    curl = ['curl', '-q', '-sS', '--max-time', '800', '--noproxy', '*']
+    return move(it, lambda *options, path: run(*curl, *options, base + path))
+
+
+def move(it, curl):
+    """BYTES to the service and from it. Their hashes are the same."""
+    block = bytes(range(251)) * 4200
+    file = it.folder / 'bulk'
+    if not file.exists():
+        with file.open('wb') as to:
+            left = BYTES
+            while left:
+                left -= to.write(block[:min(left, 1 << 20)])
+    total = digest(file)
+    expect(curl('-T', file, path='/sum').strip(), total)
+    got = it.folder / 'got'
+    curl('-o', got, path=f'/bytes?{BYTES}')
+    # The service's block is the same one.
+    expect(digest(got), total)
+
+
+def digest(file):
+    total = hashlib.sha256()
+    with file.open('rb') as from_:
+        while part := from_.read(1 << 20):
+            total.update(part)
+    return total.hexdigest()
 
 
 def ssh(it):
@@ -336,9 +355,11 @@ def main():
             for title, client in CLIENTS.items():
                 for name, who in (('web', 'the agent terminates'), ('nas', 'nginx terminates')):
                     attempt(f'{title}, {who}', client, it, name)
+            for title in ('curl --http2', 'java', 'go', 'chromium', 'firefox'):
+                attempt(f'{title}, the agent terminates and passes HTTP/2 on', CLIENTS[title], it, 'h2')
             attempt('gRPC, the agent terminates', rpc, it, 'rpc')
             attempt('gRPC, nginx terminates', rpc, it, 'nas')
-            for port in (ssh, postgres, game):
+            for port in (ssh, postgres, game, bulk_by_a_port):
                 attempt(f'{port.__name__} by a port', port, it)
         finally:
             it.close()
