@@ -9,7 +9,7 @@ use rendezvous_core::time::{Now, Span, Time};
 use crate::event_loop::EventLoop;
 use crate::failure::{Failure, reason};
 use crate::linux;
-use crate::linux::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use crate::linux::signals::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use crate::logging::{self, Escaped};
 use crate::net::mio::MioNet;
 use crate::notify::Manager;
@@ -27,6 +27,10 @@ pub trait Program {
 
     /// Whether SIGHUP shuts the program down like SIGTERM. Otherwise it calls [`Program::reload`].
     const HANGUP_ENDS: bool = false;
+
+    /// Whether SIGUSR2 calls [`Program::upgrade`]. Otherwise it is ignored, as SIGUSR1 always is: a signal that is meant
+    /// for another process of the same name must not end this one.
+    const UPGRADES: bool = false;
 
     /// Whether the program reports its state to a service manager.
     const MANAGED: bool = false;
@@ -58,7 +62,7 @@ pub trait Program {
     /// Called at the interval [`Program::TICK`].
     fn tick(&mut self, _: &mut Loop<Self::Machine>) {}
 
-    /// Handles SIGUSR2, which only some programs take: starts a new process that takes over.
+    /// Handles SIGUSR2 if [`Program::UPGRADES`]: starts a new process that takes over.
     /// [`Program::is_reloading`] returns true until that is done.
     fn upgrade(&mut self, _: &mut Loop<Self::Machine>) {}
 
@@ -92,25 +96,14 @@ pub struct Successor {
     pub drain_max: Option<Span>,
 }
 
-/// Makes the network of a daemon, which handles SIGINT, SIGTERM and SIGHUP from now on.
+/// Makes the network of a daemon, which handles SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 from now on.
 ///
 /// # Errors
 /// Polling or the signal handlers cannot be set up.
 pub fn world() -> Result<MioNet, Failure> {
-    world_with(&[SIGINT, SIGTERM, SIGHUP])
-}
-
-/// Makes the network of a daemon that also takes SIGUSR2.
-///
-/// # Errors
-/// Those of [`world`].
-pub fn world_with_upgrades() -> Result<MioNet, Failure> {
-    world_with(&[SIGINT, SIGTERM, SIGHUP, SIGUSR2])
-}
-
-fn world_with(signals: &[i32]) -> Result<MioNet, Failure> {
     let mut net = MioNet::new().map_err(|error| cannot("set up polling", &error))?;
-    net.take_signals(signals).map_err(|error| cannot("take signals", &error))?;
+    net.take_signals(&[SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2])
+        .map_err(|error| cannot("take signals", &error))?;
     Ok(net)
 }
 
@@ -283,10 +276,12 @@ impl ProgramRun {
             self.manager.reloading(now);
             self.reloading = true;
             program.reload(event_loop);
-        } else if signal == SIGUSR2 {
+        } else if signal == SIGUSR2 && P::UPGRADES {
             self.manager.reloading(now);
             self.reloading = true;
             program.upgrade(event_loop);
+        } else if signal == SIGUSR1 || signal == SIGUSR2 {
+            log::log!(program.default_level(), "event=signal-ignored number={signal}");
         } else if let Phase::Draining { .. } = self.phase {
             self.phase = Phase::Draining { until: now };
         } else {

@@ -90,7 +90,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     acme.open(&state, "", names, own_key, lock, Clock::start().now())?;
     warn_of_pins(&acme, settings.engine.domain.as_deref(), &ids, &served);
 
-    let mut net = daemon::world_with_upgrades()?;
+    let mut net = daemon::world()?;
     let remote = site::remote(&mut settings, &tls, &net)?;
     let mut labels = listen(&mut net, &mut settings, inherited, &mut handed)?;
     if acme.is_on() {
@@ -223,6 +223,7 @@ impl Program for Relay {
     type Machine = Host<Recorder<Engine>>;
 
     const TICK: Option<Span> = Some(Span::from_secs(1));
+    const UPGRADES: bool = true;
     const MANAGED: bool = true;
 
     fn event(&mut self, event: &Event) {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use mio::{Interest, Registry, Token, Waker};
-pub(crate) use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+pub(crate) use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// Whether a signal may be pending when the waker wakes the loop. Here it has an edge of its own.
 pub(crate) const USE_WAKER: bool = false;

@@ -9,6 +9,8 @@ pub(crate) use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// A reload, which no one can request here.
 pub(crate) const SIGHUP: i32 = 1;
+/// A signal without a meaning.
+pub(crate) const SIGUSR1: i32 = 10;
 /// An upgrade, which no one can request here either.
 pub(crate) const SIGUSR2: i32 = 12;
 
@@ -27,7 +29,7 @@ impl Signals {
     #[allow(unsafe_code, reason = "the handler of a signal")]
     pub(crate) fn take(_: &Registry, _: Token, waker: &Arc<Waker>, which: &[i32]) -> io::Result<Self> {
         let mut taken = Vec::new();
-        for signal in which.iter().copied().filter(|signal| ![SIGHUP, SIGUSR2].contains(signal)) {
+        for signal in which.iter().copied().filter(|signal| ![SIGHUP, SIGUSR1, SIGUSR2].contains(signal)) {
             let (has_come, waker) = (Arc::new(AtomicBool::new(false)), Arc::clone(waker));
             let flag = Arc::clone(&has_come);
             let on_signal = move || {

@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     case("the_agent_ends_on_sigterm", &[], || agent_ends("TERM")),
     case("the_agent_ends_on_sigint", &[], || agent_ends("INT")),
     case("the_agent_ends_without_a_relay", &[], the_agent_ends_without_a_relay),
+    case("a_signal_for_another_process_ends_nothing", &[], a_signal_for_another_process_ends_nothing),
     case("the_connector_ends_on_sigterm", &[], || connector_ends("TERM")),
     case("the_connector_ends_on_sigint", &[], || connector_ends("INT")),
     case("the_demo_ends_on_sigterm", &[], || demo_ends("Press Ctrl-C", "TERM")),
@@ -51,6 +52,18 @@ fn the_relay_lets_a_pair_finish_first() {
     assert_eq!(client.rest(), b"the last answer");
     client.end();
     assert!(relay.program.exit().success());
+}
+
+fn a_signal_for_another_process_ends_nothing() {
+    let (_world, relay, home, agent) = World::with_service(page());
+    relay.program.signal("USR1");
+    relay.program.expect_line("event=signal-ignored");
+    for (signal, times) in [("USR1", 1), ("USR2", 2)] {
+        agent.signal(signal);
+        agent.expect_lines("event=signal-ignored", times);
+    }
+    let answer = relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(&home.id)));
+    assert_eq!(answer.status(), 200);
 }
 
 fn agent_ends(signal: &str) {
