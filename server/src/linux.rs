@@ -285,6 +285,18 @@ pub(crate) fn give_up_privileges() -> std::io::Result<()> {
     core.and(dumps).and(privileges)
 }
 
+/// The rows and columns of a terminal; `None` if it is none, or if it does not tell.
+#[cfg(feature = "qr")]
+#[allow(unsafe_code, reason = "ioctl(2) into a plain structure of numbers")]
+pub(crate) fn terminal_size(terminal: &impl AsFd) -> Option<(u16, u16)> {
+    use std::os::fd::AsRawFd;
+
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the descriptor is open for the length of the borrow; TIOCGWINSZ writes a winsize.
+    let rc = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (rc == 0 && size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
 /// Whether this process runs as root.
 pub(crate) fn is_root() -> bool {
     effective_user() == 0

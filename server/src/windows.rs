@@ -59,6 +59,12 @@ pub(crate) fn route_messages() -> io::Result<socket2::Socket> {
 /// Does nothing: there is no call for it.
 pub(crate) const fn trim_heap() {}
 
+/// The rows and columns of a terminal: unknown on this system.
+#[cfg(feature = "qr")]
+pub(crate) const fn terminal_size<T>(_: &T) -> Option<(u16, u16)> {
+    None
+}
+
 /// The limit of open sockets: unknown on this system.
 pub(crate) const fn raise_descriptors() -> Option<u64> {
     None

@@ -251,6 +251,10 @@ fn add_list_show_rotate_ticket_and_remove_do_what_they_say() {
         assert!(added.out.contains(&part), "{part} in {}", added.out);
     }
     assert!(!added.out.contains("secret="), "what is printed is no secret");
+    let rows = added.out.lines().map(|line| line.chars().count().div_ceil(80).max(1)).sum::<usize>();
+    assert!(rows < 24, "it scrolls in a terminal of 80x24: {rows} rows: {}", added.out);
+    let last = added.out.lines().last().unwrap();
+    assert_eq!(last, "    rendezvous agent --ticket home.ticket --to 127.0.0.1:8080");
     let line = fs::read_to_string(folder.file("state/ids")).unwrap();
     assert!(line.ends_with("&algorithm=SHA256&digits=8&period=30  label=home  tokens=bound\n"), "{line}");
 
@@ -272,7 +276,12 @@ fn add_list_show_rotate_ticket_and_remove_do_what_they_say() {
     assert!(!fs::read_to_string(folder.file("state/ids")).unwrap().contains(secret));
     assert_eq!(fs::metadata(folder.file("new")).unwrap().permissions().mode() & 0o777, 0o600);
 
-    assert!(failed(&folder, &["id", "add", "home"]).contains("'home' already exists"));
+    for add in [&["id", "add", "home"][..], &[&["id", "add", "home"][..], &relay].concat()] {
+        assert!(
+            failed(&folder, add).contains("'home' already exists ('rendezvous id ticket home'"),
+            "{add:?}"
+        );
+    }
     assert!(failed(&folder, &["id", "add", "b", "--uuid", uuid]).contains("has the same ID as 'home'"));
     assert!(failed(&folder, &["id", "remove", "hime"]).contains("did you mean 'home'?"));
     ok(&folder, &["id", "remove", "home"]);

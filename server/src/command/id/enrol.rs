@@ -102,6 +102,14 @@ pub(super) fn add(args: &[String]) -> Result<(), Failure> {
         return Err(Failure::Usage(format!("--label: '{}' is repeated", twice.1)));
     }
     let state = State::open_for_owner(matches.one("state"))?;
+    // Before a complaint that its ticket exists.
+    let path = state.file(IDS_FILE);
+    if Ids::load(&path)?.get(&entry.name).is_some() {
+        let (path, name) = (path.display(), &entry.name);
+        return Err(Failure::Failed(format!(
+            "{path}: '{name}' already exists ('rendezvous id ticket {name}' writes its ticket again)"
+        )));
+    }
     let out = Out::of(&matches, &entry.name, relay.as_ref(), &state)?;
     let mut edit = Edit::begin(&state)?;
     edit.add(&entry)?;
@@ -321,13 +329,14 @@ impl Out {
             text.push_str(&format!("{entry} {done}\n"));
         }
         text.push_str(&format!(
-            "Its ticket is {}: keep it secret, because it lets anyone act as this hidden server\n",
+            "Its ticket, {}, authenticates the hidden server: keep it secret\n",
             path.display()
         ));
-        text.push_str(&paste::for_agent(path, entry, &self.relay));
         text.push_str(&paste::for_clients(entry, &self.relay, &self.trust));
-        text.push_str(&paste::qr_code(entry, &self.relay));
-        print(&text)
+        // The last lines stay on the screen.
+        let agent = paste::for_agent(path, entry, &self.relay);
+        let qr_code = paste::qr_code(entry, &self.relay, &format!("{text}{agent}"));
+        print(&format!("{text}{qr_code}{agent}"))
     }
 }
 

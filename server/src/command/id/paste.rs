@@ -1,10 +1,12 @@
 //! The commands that `id add` prints, ready to paste.
 
 #[cfg(feature = "qr")]
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::path::Path;
 
 use crate::ids::Entry;
+#[cfg(feature = "qr")]
+use crate::linux;
 use crate::options::value::public_host;
 use crate::relay_url::RelayUrl;
 use crate::trust::Trust;
@@ -12,21 +14,16 @@ use crate::trust::Trust;
 /// The command to run next to the hidden server.
 pub(super) fn for_agent(ticket: &Path, entry: &Entry, relay: &RelayUrl) -> String {
     let ticket = quoted(&ticket.display().to_string());
-    let (option, then) = if entry.end_to_end {
-        (" --end-to-end", "\nIts log has the pin of its key: event=end-to-end pin=sha256//…\n")
-    } else {
-        ("", "")
-    };
+    let option = if entry.end_to_end { " --end-to-end" } else { "" };
     let acme = certificate_of_ca(entry, relay).map(|options| {
         format!(
-            "\nWith a certificate that browsers trust, if the relay has --domain {} and port 443 leads to it:\n\n    \
-             rendezvous agent --ticket {ticket} --to 127.0.0.1:8080{option}{options}\n",
-            relay.host
+            "or, with a certificate that browsers trust, if port 443 leads to the relay:\n    \
+             rendezvous agent --ticket {ticket} --to 127.0.0.1:8080{option}{options}\n"
         )
     });
     format!(
-        "\nOn the hidden server's machine, with the ticket there (mode 600):\n\n    \
-         rendezvous agent --ticket {ticket} --to 127.0.0.1:8080{option}\n{then}{}",
+        "\nOn the hidden server's machine, with the ticket there (mode 600):\n    \
+         rendezvous agent --ticket {ticket} --to 127.0.0.1:8080{option}\n{}",
         acme.unwrap_or_default()
     )
 }
@@ -57,30 +54,26 @@ pub(super) fn for_clients(entry: &Entry, relay: &RelayUrl, trust: &Trust) -> Str
         Trust::Insecure => (" -k".to_owned(), String::new()),
     };
     let page = page(entry, relay);
-    let host = public_host(&relay.host);
+    let by_name = format!("Browser, if the relay has --domain {}:\n    {page}\n", public_host(&relay.host));
     let ssh = format!(
-        "ssh, if the agent has --stream 127.0.0.1:22; in ~/.ssh/config:\n\n    \
+        "ssh, if the agent has --stream 127.0.0.1:22; in ~/.ssh/config:\n    \
          Host {name}\n        ProxyCommand rendezvous connect {relay} {id}{connect}"
     );
     if entry.end_to_end {
         return format!(
-            "\nA browser, if the relay has --domain {host}: {page}\n\n\
-             A client, with the pin from the agent's log:\n\n    \
-             curl -k --pinnedpubkey 'sha256//…' {page}\n\n\
+            "\n{by_name}\
+             curl, with the pin from the agent's log (event=end-to-end pin=sha256//…):\n    \
+             curl -k --pinnedpubkey 'sha256//…' {page}\n\
              {ssh} --end-to-end sha256//…\n"
         );
     }
-    let by_user_name = format!("{relay}/ with the ID as user name, and any password");
-    let browser = if has_names(relay) {
-        format!("A browser, if the relay has --domain {host}: {page}\nOtherwise: {by_user_name}")
-    } else {
-        format!("A browser: {by_user_name}")
-    };
+    let by_name = if has_names(relay) { by_name } else { String::new() };
     format!(
-        "\n{browser}\n\n\
-         A client:\n\n    curl --digest -u {id}:{curl} {relay}/\n\n\
-         {ssh}\n\n\
-         To keep the relay from reading the traffic: rendezvous id set {name} --end-to-end on, and agent --end-to-end\n"
+        "\n{by_name}\
+         Browser, without --domain (user name: the ID, password: anything):\n    {relay}/\n\
+         curl:\n    curl --digest -u {id}:{curl} {relay}/\n\
+         {ssh}\n\
+         End-to-end TLS: rendezvous id set {name} --end-to-end on; agent --end-to-end\n"
     )
 }
 
@@ -98,20 +91,42 @@ fn page(entry: &Entry, relay: &RelayUrl) -> String {
     format!("{scheme}://{label}.{}{port}/", relay.host)
 }
 
-/// A QR code of the URL of a hidden server with a label, for phones. Empty if standard output is no terminal, or if the
-/// relay is an address, which has no names below it.
+/// A QR code of the URL of a hidden server with a label, for phones. Empty if the relay is an address, which has no names
+/// below it, or if the terminal of standard output has no room for it beside `rest`, the text around it.
 #[cfg(feature = "qr")]
-pub(super) fn qr_code(entry: &Entry, relay: &RelayUrl) -> String {
-    if entry.labels.is_empty() || !has_names(relay) || !io::stdout().is_terminal() {
+pub(super) fn qr_code(entry: &Entry, relay: &RelayUrl, rest: &str) -> String {
+    let Some((rows, columns)) = linux::terminal_size(&io::stdout()) else { return String::new() };
+    if entry.labels.is_empty() || !has_names(relay) {
         return String::new();
     }
-    format!("\nFor a phone:\n\n{}", blocks(&page(entry, relay)))
+    let code = blocks(&page(entry, relay));
+    if has_room(rest, &code, rows.into(), columns.into()) {
+        format!("\nFor a phone:\n{code}")
+    } else {
+        String::new()
+    }
+}
+
+/// Whether both texts fit into a terminal, with the command, its title and the next prompt.
+#[cfg(feature = "qr")]
+fn has_room(rest: &str, code: &str, rows: usize, columns: usize) -> bool {
+    const AROUND: usize = 5;
+    let wrapped = |line: &str| line.chars().count().div_ceil(columns.max(1)).max(1);
+    // A row of the code starts and ends with a sequence that sets colours and takes no room.
+    let width = code.lines().next().map_or(0, |row| row.chars().count()) - COLOURS.len() - RESET.len();
+    width <= columns && rest.lines().map(wrapped).sum::<usize>() + code.lines().count() + AROUND <= rows
 }
 
 #[cfg(not(feature = "qr"))]
-pub(super) fn qr_code(_: &Entry, _: &RelayUrl) -> String {
+pub(super) fn qr_code(_: &Entry, _: &RelayUrl, _: &str) -> String {
     String::new()
 }
+
+/// Black on white.
+#[cfg(feature = "qr")]
+const COLOURS: &str = "\x1b[30;47m";
+#[cfg(feature = "qr")]
+const RESET: &str = "\x1b[0m";
 
 /// A QR code in half blocks, with the quiet zone that scanners need: dark on light, whatever the colours of the terminal.
 #[cfg(feature = "qr")]
@@ -122,8 +137,8 @@ fn blocks(text: &str) -> String {
     let Ok(code) = QrCode::encode_text(text, QrCodeEcc::Low) else { return String::new() };
     let mut lines = String::new();
     for y in (-QUIET..code.size() + QUIET).step_by(2) {
-        // Black on white.
-        lines.push_str("    \x1b[30;47m");
+        lines.push_str("    ");
+        lines.push_str(COLOURS);
         for x in -QUIET..code.size() + QUIET {
             lines.push(match (code.get_module(x, y), code.get_module(x, y + 1)) {
                 (true, true) => '█',
@@ -132,7 +147,8 @@ fn blocks(text: &str) -> String {
                 (false, false) => ' ',
             });
         }
-        lines.push_str("\x1b[0m\n");
+        lines.push_str(RESET);
+        lines.push('\n');
     }
     lines
 }
@@ -162,5 +178,16 @@ mod tests {
         assert_eq!(cells(&lines[0]).trim(), "");
         assert!(cells(&lines[2]).starts_with("    █▀▀▀▀▀█ "), "{}", lines[2]);
         assert!(cells(&lines[2]).ends_with(" █▀▀▀▀▀█    "), "{}", lines[2]);
+    }
+
+    #[test]
+    fn a_qr_code_is_printed_where_nothing_scrolls_away() {
+        let code = blocks("https://home.relay.example.com/");
+        let rest = format!("{}\n{}", "a line", "x".repeat(100));
+        // 17 rows of code, one for the first line, two for the second, five around them.
+        assert!(has_room(&rest, &code, 25, 80));
+        assert!(!has_room(&rest, &code, 24, 80));
+        assert!(!has_room(&rest, &code, 100, 36), "37 columns with the indentation");
+        assert!(has_room(&rest, &code, 100, 37));
     }
 }
