@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
@@ -48,8 +48,8 @@ impl Trust {
     pub fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, Failure> {
         let algorithms = provider.signature_verification_algorithms;
         Ok(match self {
-            Trust::Pins(pins) => Arc::new(ByKey { keys: Keys::Pinned(pins.clone()), algorithms }),
-            Trust::Insecure => Arc::new(ByKey { keys: Keys::Any, algorithms }),
+            Trust::Pins(pins) => Arc::new(ByKey::new(Keys::Pinned(pins.clone()), provider)),
+            Trust::Insecure => Arc::new(ByKey::new(Keys::Any, provider)),
             Trust::CaFile(path) => {
                 let listed = read_certificates(path)?;
                 let mut roots = RootCertStore::empty();
@@ -61,9 +61,14 @@ impl Trust {
                         ))
                     })?;
                 }
-                Arc::new(ByAuthority { roots, listed, algorithms })
+                Arc::new(ByAuthority { roots, listed, algorithms, refused: Refused::default() })
             }
-            Trust::System => Arc::new(ByAuthority { roots: system_roots()?, listed: Vec::new(), algorithms }),
+            Trust::System => Arc::new(ByAuthority {
+                roots: system_roots()?,
+                listed: Vec::new(),
+                algorithms,
+                refused: Refused::default(),
+            }),
         })
     }
 }
@@ -104,6 +109,7 @@ fn system_roots() -> Result<RootCertStore, Failure> {
 struct ByKey {
     keys: Keys,
     algorithms: WebPkiSupportedAlgorithms,
+    refused: Refused,
 }
 
 /// The accepted keys.
@@ -126,6 +132,11 @@ impl Keys {
 }
 
 impl ByKey {
+    fn new(keys: Keys, provider: &CryptoProvider) -> Self {
+        let algorithms = provider.signature_verification_algorithms;
+        Self { keys, algorithms, refused: Refused::default() }
+    }
+
     fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
         let pin = Pin::of_certificate(certificate).ok_or(CertificateError::BadEncoding)?;
         match self.keys.accept(&pin) {
@@ -145,7 +156,8 @@ impl ServerCertVerifier for ByKey {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let verdict = self.check(end_entity).map(|()| ServerCertVerified::assertion());
-        verdict.inspect_err(|_| log_refused(end_entity))
+        self.refused.update(&verdict, end_entity, OTHER_KEY);
+        verdict
     }
 
     fn verify_tls12_signature(
@@ -174,13 +186,13 @@ impl ServerCertVerifier for ByKey {
 /// Makes a verifier that requests a client certificate but accepts any or none. The handshake signature proves that the
 /// client has its key.
 pub(crate) fn any_client(provider: &CryptoProvider) -> Arc<dyn ClientCertVerifier> {
-    Arc::new(ByKey { keys: Keys::Any, algorithms: provider.signature_verification_algorithms })
+    Arc::new(ByKey::new(Keys::Any, provider))
 }
 
 /// Makes a verifier that requires a client certificate whose key is listed at the time of the handshake. Names, dates
 /// and signers are not checked. The handshake signature proves that the client has the key.
 pub(crate) fn allowed_clients(keys: AllowedKeys, provider: &CryptoProvider) -> Arc<dyn ClientCertVerifier> {
-    Arc::new(ByKey { keys: Keys::Listed(keys), algorithms: provider.signature_verification_algorithms })
+    Arc::new(ByKey::new(Keys::Listed(keys), provider))
 }
 
 /// Makes a verifier that requires a client certificate signed, for clients, by a CA of this PEM file, with a subject
@@ -331,6 +343,7 @@ struct ByAuthority {
     roots: RootCertStore,
     listed: Vec<CertificateDer<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
+    refused: Refused,
 }
 
 impl ByAuthority {
@@ -355,18 +368,36 @@ impl ByAuthority {
     }
 }
 
-/// Logs whose certificate a server presented that is not trusted. Behind an intercepting proxy it is that of the proxy.
-fn log_refused(certificate: &CertificateDer<'_>) {
-    let pin = Pin::of_certificate(certificate).map_or_else(String::new, |pin| format!(" pin={pin}"));
-    let issuer = x509::issuer_shown(certificate);
-    let hint = if issuer.contains(MADE_HERE) {
-        "rendezvous has made this self-signed certificate: a relay with --acme has none of the CA yet (see its log); \
-         otherwise get the pin from the owner of the key"
-    } else {
-        "if the issuer is a proxy or a firewall of your network, it intercepts TLS: let it pass the relay's connections \
-         unchanged"
-    };
-    log::warn!("event=certificate-refused issuer={issuer}{pin} hint=\"{hint}\"");
+/// The certificate that was refused last. It is logged once, not for each address of the server and each retry.
+#[derive(Debug, Default)]
+struct Refused(Mutex<Option<Pin>>);
+
+const OTHER_KEY: &str = "its key is not the pinned one: if the key was replaced, use the new pin (that of a relay is in a new \
+                         ticket: rendezvous id ticket NAME); if the issuer is a proxy or a firewall of your network, let it \
+                         pass these connections unchanged";
+const SELF_SIGNED: &str = "rendezvous has made this self-signed certificate: a relay with --acme has none of the CA yet (see \
+                           its log); otherwise get the pin from the owner of the key";
+const INTERCEPTED: &str = "if the issuer is a proxy or a firewall of your network, it intercepts TLS: let it pass the \
+                           relay's connections unchanged";
+
+impl Refused {
+    /// Logs whose certificate a server presented, if it was refused and if it is not the one that was refused before.
+    /// Behind an intercepting proxy it is that of the proxy.
+    fn update<T>(&self, verdict: &Result<T, Error>, certificate: &CertificateDer<'_>, hint: &str) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if verdict.is_ok() {
+            *last = None;
+            return;
+        }
+        let pin = Pin::of_certificate(certificate);
+        if pin.is_some() && *last == pin {
+            return;
+        }
+        let shown = pin.as_ref().map_or_else(String::new, |pin| format!(" pin={pin}"));
+        let issuer = x509::issuer_shown(certificate);
+        log::warn!("event=certificate-refused issuer={issuer}{shown} hint=\"{hint}\"");
+        *last = pin;
+    }
 }
 
 impl ServerCertVerifier for ByAuthority {
@@ -379,7 +410,9 @@ impl ServerCertVerifier for ByAuthority {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let verdict = self.check(end_entity, intermediates, server_name, now);
-        verdict.inspect_err(|_| log_refused(end_entity))
+        let made_here = x509::issuer_shown(end_entity).contains(MADE_HERE);
+        self.refused.update(&verdict, end_entity, if made_here { SELF_SIGNED } else { INTERCEPTED });
+        verdict
     }
 
     fn verify_tls12_signature(
