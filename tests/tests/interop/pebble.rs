@@ -197,8 +197,12 @@ impl Pebble {
 
     /// Whether a browser that trusts the CA accepts what is served for this name; the body that it gets then.
     pub(crate) fn open(&self, relay: &Relay, name: &str) -> Result<String, String> {
+        self.open_at(relay.tls.port(), name)
+    }
+
+    /// The same at a port of this machine.
+    pub(crate) fn open_at(&self, port: u16, name: &str) -> Result<String, String> {
         let mut curl = Peer::Curl.command();
-        let port = relay.tls.port();
         curl.args(["-sS", "--cacert"]).arg(self.root());
         curl.args(["--resolve", &format!("{name}:{port}:127.0.0.1"), &format!("https://{name}:{port}/")]);
         let output = run(&mut curl);

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::{Case, case};
+use crate::hidden::page;
+use crate::pebble::{Pebble, Special};
 use crate::peers::{Peer, profile};
 use crate::program::{Program, run};
 use crate::wire::Below;
@@ -15,6 +17,7 @@ use crate::world::{Folder, World, lines, usual_port};
 
 pub(crate) const CASES: &[Case] = &[
     case("the_quick_start_works_as_it_stands", &[Peer::Bash, Peer::Curl], the_quick_start_works_as_it_stands),
+    case("the_page_with_a_lock_works", PAGE_NEEDS, the_page_with_a_lock_works),
     case("every_block_of_shell_is_run_or_listed", &[], every_block_of_shell_is_run_or_listed),
     case("the_demo_works", &[Peer::Bash], the_demo_works),
     case("a_hidden_server_by_hand_works", &[Peer::Bash, Peer::Openssl], a_hidden_server_by_hand_works),
@@ -24,6 +27,8 @@ pub(crate) const CASES: &[Case] = &[
     case("every_link_leads_to_a_file_and_a_heading", &[], every_link_leads_to_a_file_and_a_heading),
     case("the_readme_has_at_most_250_lines", &[], the_readme_has_at_most_250_lines),
 ];
+
+const PAGE_NEEDS: &[Peer] = &[Peer::Bash, Peer::Pebble, Peer::Curl];
 
 /// The documents with commands, relative to the repository.
 const DOCUMENTS: &[&str] = &[
@@ -54,6 +59,7 @@ const BLOCKS: &[(&str, Use)] = &[
         "# 1. The relay: enrol a hidden server named 'home', and start. The ticket is in home.ticket.",
         Use::QuickStart,
     ),
+    (LOCK, Use::OwnCase),
     (SYSTEMD, Use::OwnCase),
     (BY_HAND, Use::OwnCase),
     // The cases of `end_to_end`.
@@ -88,6 +94,7 @@ const BLOCKS: &[(&str, Use)] = &[
 ];
 
 const DEMO: &str = "cargo install --path server      # Rust 1.89 or later and a C compiler; puts `rendezvous` into ~/.cargo/bin";
+const LOCK: &str = "# On the relay. After some seconds its log shows event=certificate-installed.";
 const SYSTEMD: &str =
     "rendezvous install-units                                          # not with a package";
 const BY_HAND: &str = "DIGITS=$(rendezvous token --ticket home.ticket --plain)";
@@ -201,6 +208,31 @@ fn the_demo_works() {
     let script = block(DEMO).replace("rendezvous demo ", "rendezvous demo --once ");
     assert!(script.contains("--once"), "{script}");
     runs(&mut bash(&folder, Some(&programs), &script));
+}
+
+/// Pebble is the CA. Its validators come to another port, and the agent connects to this machine.
+fn the_page_with_a_lock_works() {
+    let pebble = Pebble::start(Special::default());
+    let (folder, port, service) = (Folder::new(), pebble.validated, page());
+    let ca = folder.0.join(".local/state/rendezvous/relay.crt");
+    let script = block(LOCK)
+        .replace("[::]:443", &format!("127.0.0.1:{port}"))
+        .replace("--acme --acme-agree-tos", &pebble.options().join(" "))
+        .replace("https://relay.example.com", &format!("https://localhost:{port} --ca {}", ca.display()))
+        // Killing the shell ends the program then.
+        .replace("rendezvous serve", "exec rendezvous serve")
+        .replace("rendezvous agent", "exec rendezvous agent")
+        .replace("127.0.0.1:8080", &service.to_string());
+    let (serve, rest) = script.split_once("# On the relay, in a second terminal:\n").expect("two terminals");
+    let (add, agent) = rest.split_once("# At home").expect("two machines");
+    let relay = Program::start("relay", &mut bash(&folder, None, serve));
+    relay.expect_line("event=certificate-installed name=\"relay.example.com\" ");
+    runs(&mut bash(&folder, None, add));
+    relay.expect_line("event=certificate-installed name=\"home.relay.example.com\" ");
+    let agent = Program::start("agent", &mut bash(&folder, None, &format!("# {agent}")));
+    agent.expect_line(lines::WAITING);
+    let opened = pebble.open_at(port, "home.relay.example.com");
+    assert!(opened.is_ok(), "{opened:?}");
 }
 
 fn a_hidden_server_by_hand_works() {
