@@ -1,5 +1,4 @@
-//! Follows the exchanges of pairs in which each request, not the connection, names the hidden server, so that a later
-//! request may name another one.
+//! Follows the exchanges of pairs. Each request names a hidden server, so a later one may name another.
 //!
 //! Programs reuse a connection for all requests to the same host and port, here the relay's. A request that names
 //! another hidden server must never reach the first one. Both halves of such a pair are gated, and a [`Follower`]

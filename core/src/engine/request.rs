@@ -135,11 +135,8 @@ impl Engine {
                 self.refuse_client(on, Some(id), status, END_TO_END, answer, now);
             }
             Route::To { id, by } if self.registry.is_enrolled(id) => {
-                let follower = (by != RoutedBy::Label).then(|| {
-                    let mut follower = Follower::new(self.config.head, Mode::Lenient);
-                    follower.request_passed(head);
-                    follower
-                });
+                let mut follower = Follower::new(self.config.head, Mode::Lenient);
+                follower.request_passed(head);
                 let mut rewritten = Vec::new();
                 if by.removes_authorization() {
                     head.without_authorization(&mut rewritten);
@@ -150,7 +147,7 @@ impl Engine {
                     && head.body == Body::None
                     && !head.expect;
                 let head = rewritten.into_boxed_slice();
-                let request = Box::new(Request::new(head, repeatable, answer, follower, now));
+                let request = Box::new(Request::new(head, repeatable, answer, Some(follower), now));
                 self.conns.set_named_by(on, by.shown());
                 self.serve_client(on, id, request, now);
             }

@@ -149,14 +149,24 @@ fn a_label_of_another_hidden_server_counts_as_its_name() {
 }
 
 #[test]
-fn a_client_that_came_by_label_is_not_followed() {
-    let mut world = world();
-    let hidden = world.register(ID);
-    let request = format!("GET / HTTP/1.1\r\nHost: home.{DOMAIN}\r\n\r\n");
-    let client = world.client_sends(&request);
-    world.write(hidden, ANSWER);
-    world.write(client, get(OTHER));
-    assert_eq!(world.take(hidden), request + &get(OTHER));
+fn a_client_that_came_by_label_leaves_for_another_one_too() {
+    let by_host = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let home = by_host(&format!("home.{DOMAIN}"));
+    for (next, to) in [(get(OTHER), GET.to_owned()), (by_host(&format!("{OTHER}.{DOMAIN}")), String::new())] {
+        let mut world = world();
+        let (hidden, other) = (world.register(ID), world.register(OTHER));
+        let client = world.client_sends(&home);
+        world.write(hidden, ANSWER);
+        world.write(client, &home);
+        world.write(hidden, ANSWER);
+        assert_eq!(world.take(hidden), home.repeat(2));
+        world.write(client, &next);
+        assert_eq!((world.got(hidden).as_str(), world.closing(hidden)), ("", Some(Close::Linger)));
+        assert_eq!(
+            (world.peer(client), world.take(other)),
+            (Some(other), if to.is_empty() { next } else { to })
+        );
+    }
 }
 
 #[test]
