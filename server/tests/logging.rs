@@ -1,7 +1,10 @@
-//! The rate limit of log lines that peers cause.
+//! The rate limit of log lines that peers cause, and texts of reasons.
 
 use rendezvous::logging::Limiter;
+use rendezvous::logging::xmpp::LossText;
 use rendezvous_core::time::{Span, Time};
+use rendezvous_core::xmpp::component::Loss;
+use rendezvous_core::xmpp::condition::StreamCondition;
 
 const START: Time = Time(0);
 
@@ -49,4 +52,12 @@ fn without_a_limit_there_is_none_and_it_can_change() {
     limiter.set_rate(0);
     assert!((0..100).all(|_| limiter.take(START)));
     assert_eq!(limiter.total(), 90);
+}
+
+#[test]
+fn it_is_clear_which_side_of_an_xmpp_stream_has_refused_the_other() {
+    let condition = StreamCondition::NotWellFormed;
+    assert_eq!(LossText(Loss::Refused(condition)).to_string(), "\"not-well-formed\"");
+    let ours = "\"its stream was not valid and was ended: not-well-formed\"";
+    assert_eq!(LossText(Loss::Malformed(condition)).to_string(), ours);
 }

@@ -67,7 +67,7 @@ impl fmt::Display for OfComponent<'_> {
             }
             ComponentEvent::Full => write!(
                 f,
-                "event=xmpp-queue-full server={server} reason=\"the server is not connected: IQs are dropped\""
+                "event=xmpp-queue-full server={server} reason=\"the server does not read or is not connected: IQs are dropped\""
             ),
             ComponentEvent::Misrouted { to, total } => write!(
                 f,
@@ -317,7 +317,11 @@ impl fmt::Display for LossText {
             Loss::Ended(End::Reset) => f.write_str("\"the connection was reset\""),
             Loss::Refused(condition) => write!(f, "{}{}", Escaped(condition.name()), hint(condition)),
             Loss::Malformed(condition) => {
-                write!(f, "{}", Escaped(&format!("it refuses the stream: {}", condition.name())))
+                write!(
+                    f,
+                    "{}",
+                    Escaped(&format!("its stream was not valid and was ended: {}", condition.name()))
+                )
             }
         }
     }
