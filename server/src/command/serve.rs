@@ -81,6 +81,10 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let acme_tls = acme.tls()?;
     let (tls, served) = tls_setup(&settings, &state, acme_tls.as_ref())?;
     let ids = Ids::load(&state.file(IDS_FILE))?;
+    if let Some(complaint) = ids.errors.first().filter(|_| matches.flag("take-over")) {
+        // The hidden server of that line would be closed by what is a reload for its operator.
+        return Err(Failure::Failed(format!("cannot take over: {complaint}")));
+    }
     // Done before signals are handled, so that they end the program while it waits for the lock.
     let (start, mut handed) = Start::begin(&matches, &state)?;
 

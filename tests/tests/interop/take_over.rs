@@ -444,6 +444,13 @@ fn a_signal() {
     old.program.expect_line("event=take-over-failed reason=\"the new process has ended: exit status: 1");
     assert_eq!(old.ask(get(&home)).status(), 200);
     mode(0o600).expect("its mode can be set");
+    let kept = fs::read_to_string(&ids).expect("the file of IDs");
+    fs::write(&ids, format!("{kept}other otpauth:\n")).expect("it can be written");
+    old.program.signal("USR2");
+    old.program.expect_lines("event=take-over-failed", 2);
+    old.program.expect_line("cannot take over: ");
+    assert_eq!(old.ask(get(&home)).status(), 200);
+    fs::write(&ids, kept).expect("it can be written");
     old.program.signal("USR2");
     let pid = old
         .program
