@@ -408,7 +408,10 @@ fn parent(path: &Path) -> &Path {
 }
 
 fn cannot_read(path: &Path, kind: FileKind, why: &str) -> Failure {
-    Failure::Failed(format!("cannot read {} {}: {why}", kind.noun, path.display()))
+    match path.as_os_str().is_empty() {
+        true => Failure::Failed(format!("cannot read {}: the file name is empty", kind.noun)),
+        false => Failure::Failed(format!("cannot read {} {}: {why}", kind.noun, path.display())),
+    }
 }
 
 /// The reason of an error; for 'permission denied' with the file's mode and owner.

@@ -102,6 +102,11 @@ fn what_is_not_a_regular_file_is_refused_at_once() {
 }
 
 #[test]
+fn an_empty_file_name_is_called_empty() {
+    assert_eq!(refusal(Path::new(""), FileKind::TICKET), "cannot read ticket: the file name is empty");
+}
+
+#[test]
 fn every_option_that_takes_a_file_refuses_a_device_and_a_fifo() {
     let folder = Folder::new();
     let name = |name: &str| folder.file(name).to_str().unwrap().to_owned();
