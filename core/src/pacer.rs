@@ -21,8 +21,16 @@ const BURST: Span = Span::from_millis(20);
 const BACKLOG: Span = Span::from_millis(250);
 /// A connection is woken when the bucket has tokens for this time.
 const WAKE: Span = Span::from_millis(10);
+/// A slow bucket with only bulk data to move waits longer: for [`WORTHWHILE`] bytes, but no longer than this.
+const WAKE_MAX: Span = Span::from_millis(40);
+/// A grant of so many bytes costs little compared with moving them.
+const WORTHWHILE: u64 = 16_384;
 /// The smallest share of a connection when several wait, in bytes.
 const QUANTUM_MIN: u64 = 1_024;
+/// The smallest share in a fast bucket, where connections get it often nevertheless.
+const QUANTUM_FAST: u64 = 4_096;
+/// A bucket with [`QUANTUM_FAST`] tokens for this time is fast.
+const FAST: Span = Span::from_millis(1);
 /// The unit of a bucket's level: a millionth of a byte, so that a refill has no remainder.
 const UNIT: u64 = 1_000_000;
 
@@ -120,7 +128,7 @@ impl Pacer {
         let Some(bucket) = self.buckets.get_mut(&of) else { return u64::MAX };
         bucket.fill(now);
         // One that moves bulk data waits for a worthwhile grant: otherwise each call would move what came since the last.
-        let least = if is_light { bucket.least() } else { bucket.tokens_in(WAKE) };
+        let least = if is_light { bucket.least() } else { bucket.worthwhile() };
         if bucket.is_idle()
             && bucket.level >= least
             && let Some(bytes) = bucket.grant(1)
@@ -254,13 +262,34 @@ impl Bucket {
         self.tokens_in(WAKE).clamp(UNIT as i64, (QUANTUM_MIN * UNIT) as i64)
     }
 
+    /// The tokens for a grant of bulk data, in [`UNIT`]s.
+    fn worthwhile(&self) -> i64 {
+        let enough = i64::try_from(WORTHWHILE * UNIT).unwrap_or(i64::MAX);
+        self.tokens_in(WAKE_MAX).min(enough).max(self.tokens_in(WAKE))
+    }
+
+    /// The smallest share of a connection when several wait, in bytes.
+    fn quantum(&self) -> u64 {
+        let tokens = u64::try_from(self.tokens_in(FAST)).unwrap_or(u64::MAX) / UNIT;
+        tokens.clamp(QUANTUM_MIN, QUANTUM_FAST)
+    }
+
     /// Grants one of `waiting` connections its share of the tokens, if there are enough.
     fn grant(&mut self, waiting: u64) -> Option<u64> {
         if self.level < self.least() {
             return None;
         }
         let tokens = u64::try_from(self.level).unwrap_or(0) / UNIT;
-        let bytes = (tokens / waiting.max(1)).max(QUANTUM_MIN).min(tokens);
+        let quantum = self.quantum();
+        // The rest of a round is kept for the next one, if that comes soon: the connection in this place would often get
+        // less than the others.
+        if waiting > 1
+            && tokens < quantum
+            && self.tokens_in(WAKE) >= i64::try_from(quantum * UNIT).unwrap_or(i64::MAX)
+        {
+            return None;
+        }
+        let bytes = (tokens / waiting.max(1)).max(quantum).min(tokens);
         self.level -= i64::try_from(bytes * UNIT).unwrap_or(i64::MAX);
         self.granted += bytes;
         Some(bytes)
@@ -273,9 +302,10 @@ impl Bucket {
         if is_light { self.light.pop_front() } else { self.heavy.pop_front() }
     }
 
-    /// When there are tokens for [`WAKE`], at least one.
+    /// When there are enough tokens to wake a connection, at least one.
     fn ready_at(&self, now: Time) -> Time {
-        let wanted = self.tokens_in(WAKE).max(UNIT as i64);
+        let wanted =
+            if self.light.is_empty() { self.worthwhile() } else { self.tokens_in(WAKE) }.max(UNIT as i64);
         let missing = u64::try_from(wanted.saturating_sub(self.level)).unwrap_or(0);
         now.max(self.filled) + Span(missing.div_ceil(self.rate))
     }

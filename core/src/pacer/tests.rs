@@ -171,7 +171,22 @@ fn an_idle_bucket_has_no_more_than_twenty_milliseconds() {
     assert_eq!(pacer.take(of, conn(0), true, now), 5_000, "the rest was returned");
     pacer.put_back(of, 5_000, 5_000, now);
     assert_eq!(pacer.take(of, conn(0), false, now), 0);
-    assert_eq!(pacer.due(), Some(now + Span::from_millis(10)), "a worthwhile grant");
+    assert_eq!(pacer.due(), Some(now + Span(16_384)), "a worthwhile grant");
+    assert_eq!(pacer.take(of, conn(1), true, now), 0);
+    assert_eq!(pacer.due(), Some(now + Span::from_millis(10)), "a small request does not wait for that much");
+}
+
+#[test]
+fn bulk_data_wakes_its_driver_seldom() {
+    for (rate, flows, at_most) in
+        [(100_000, 1, 26), (1_000_000, 1, 63), (200_000_000, 1, 101), (100_000, 100, 101)]
+    {
+        let mut driver = Driver::new(rate, &vec![Demand::Bulk; flows]);
+        driver.run(Span::from_secs(1), || Span::ZERO);
+        let before = driver.wakes;
+        driver.run(Span::from_secs(10), || Span::ZERO);
+        assert!(driver.wakes - before <= 10 * at_most, "{rate}: {} wakes", driver.wakes - before);
+    }
 }
 
 #[test]
