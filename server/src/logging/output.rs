@@ -2,17 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::background_writer::Sink;
 use crate::linux;
 
 /// Number of lines lost since the start.
-static LOST: AtomicU64 = AtomicU64::new(0);
+static LOST: AtomicUsize = AtomicUsize::new(0);
 
 /// Number of lines lost since the start because they were not read in time or could not be written.
 pub(super) fn lost() -> u64 {
-    LOST.load(Ordering::Relaxed)
+    LOST.load(Ordering::Relaxed) as u64
 }
 
 /// Standard error. Lines that cannot be written are counted; the count is written as soon as possible.
@@ -44,7 +44,7 @@ impl Output {
 
     fn count(&mut self, lines: u64) {
         self.missing += lines;
-        LOST.fetch_add(lines, Ordering::Relaxed);
+        LOST.fetch_add(lines as usize, Ordering::Relaxed);
     }
 
     /// Reports the lost lines. Returns whether all are reported.
