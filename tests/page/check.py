@@ -217,7 +217,7 @@ def check(browser, url, plain, shots):
 def main():
     shots = sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp(prefix='rendezvous-page-')
     os.makedirs(shots, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         process, agent, url, plain, _service = relay(folder)
         browser = None
         try:
