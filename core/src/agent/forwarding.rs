@@ -9,7 +9,7 @@ use super::basic_auth::{Answer, AuthState, Decision, VERDICT_TIMEOUT};
 use super::{Agent, BasicAuth, PasswordCheck, State, conn_state};
 use crate::conns::Ended;
 use crate::event::Event;
-use crate::http::accept::Form;
+use crate::http::accept::AnswerForm;
 use crate::http::basic::Credentials;
 use crate::http::follower::{Follower, Mode, Step};
 use crate::http::forwarded::{self, Origin, Rewrite};
@@ -40,7 +40,7 @@ pub(super) struct Forwarding {
     /// Asks for a password.
     auth: Option<AuthState>,
     /// Why the client's next request is not forwarded. All further bytes of the client are discarded.
-    refused: Option<Unforwarded>,
+    refused: Option<(Unforwarded, AnswerForm)>,
 }
 
 /// What a client's connection waits for, other than the service.
@@ -163,7 +163,7 @@ impl Forwarding {
                 Step::Request { head, .. }
                     if self.host.as_ref().is_some_and(|host| !head.names_host(host)) =>
                 {
-                    self.refused = Some(MISDIRECTED);
+                    self.refused = Some((MISDIRECTED, AnswerForm::of(rest)));
                 }
                 Step::Request { len, head } => {
                     let is_answerable = self.follower.is_answerable() && self.unmoved == 0;
@@ -188,7 +188,7 @@ impl Forwarding {
                             return outcome;
                         }
                         Decision::Malformed => {
-                            self.refused = Some(MALFORMED);
+                            self.refused = Some((MALFORMED, AnswerForm::of(rest)));
                             continue;
                         }
                         Decision::Answer(answer) => outcome.answer = Some(answer),
@@ -213,7 +213,11 @@ impl Forwarding {
                     outcome.pass = PASS_ALL;
                     return outcome;
                 }
-                Step::Refused(refusal) => self.refused = Some(Unforwarded::refused(refusal)),
+                Step::Refused(refusal) => {
+                    let is_head = self.follower.is_at_request_head();
+                    let form = if is_head { AnswerForm::of(rest) } else { AnswerForm::default() };
+                    self.refused = Some((Unforwarded::refused(refusal), form));
+                }
             }
         }
     }
@@ -451,7 +455,7 @@ impl Agent {
     /// Stops forwarding requests of the client: its bytes are discarded, and the next request gets this response.
     fn refuse_next(&mut self, relay: ConnId, why: Unforwarded, now: Now) {
         let Some(forwarding) = forwarding(self, relay) else { return };
-        forwarding.refused.get_or_insert(why);
+        forwarding.refused.get_or_insert((why, AnswerForm::default()));
         self.offer_again(relay);
         self.conclude(relay, now);
     }
@@ -482,11 +486,11 @@ impl Agent {
         let Some(forwarding) = self::forwarding(self, relay) else { return };
         let follower = &forwarding.follower;
         let over = match refused {
-            Some(refused) if follower.is_answerable() => {
+            Some((refused, form)) if follower.is_answerable() => {
                 let from = self.conns.from(relay);
                 let upstream = self.conns.any_state(relay).map(|conn| conn.upstream);
                 self.conns.event(Event::Dropped { on: relay, from, upstream, why: refused.why });
-                self.send_reply(relay, refused, false, Form::Json, now);
+                self.send_reply(relay, refused, form.is_head, form.form, now);
                 // A service must not take a part of a request for the whole.
                 let hidden = if in_request { Close::Truncate } else { Close::Linger };
                 PairEnd { hidden, client: Close::Linger, why: EndReason::Done }

@@ -8,7 +8,7 @@ use super::{Agent, Conn, ServiceKind, State, conn_state, raw};
 use crate::account::{Account, Owners};
 use crate::dialer::DialError;
 use crate::event::RelayLoss;
-use crate::http::accept::Form;
+use crate::http::accept::AnswerForm;
 use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::relay_client::AnswerState;
 use crate::time::{Now, Span};
@@ -297,7 +297,9 @@ impl Agent {
                 self.lose_client(on, "the client's TLS handshake took too long", Close::Abort, now);
             }
             State::Head(_) if refuses_clear => self.refuse_clear(on, now),
-            State::Head(_) if reads_head => self.refuse_request(on, Unforwarded::LATE, Form::Json, now),
+            State::Head(_) if reads_head => {
+                self.refuse_request(on, Unforwarded::LATE, AnswerForm::default(), now)
+            }
             // The bytes received by now go to the HTTP service.
             State::Head(_) => self.serve_client(on, ServiceKind::OTHER, None, now),
             State::Deciding { .. } => {

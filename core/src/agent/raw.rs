@@ -10,7 +10,7 @@ use crate::client_hello::{self, ClientHello};
 use crate::conn::{Close, ConnId, Secured, TlsFailure, TlsRole};
 use crate::event::Event;
 use crate::fingerprint::Fingerprint;
-use crate::http::accept::Form;
+use crate::http::accept::AnswerForm;
 use crate::http::head::{Finder, Found};
 use crate::http::reply::{Status, Switching, write_switching};
 use crate::machine::Output;
@@ -231,7 +231,7 @@ impl Agent {
                 whole.bytes().len()
             }
             Found::Complete(_) | Found::Refused(_) => {
-                self.refuse_request(on, IN_CLEAR, Form::preferred(bytes), now);
+                self.refuse_request(on, IN_CLEAR, AnswerForm::of(bytes), now);
                 0
             }
         }
@@ -239,7 +239,7 @@ impl Agent {
 
     /// A request in clear did not arrive in time.
     pub(super) fn refuse_clear(&mut self, on: ConnId, now: Now) {
-        self.refuse_request(on, IN_CLEAR, Form::Json, now);
+        self.refuse_request(on, IN_CLEAR, AnswerForm::default(), now);
     }
 
     fn terminates(&mut self, on: ConnId) -> bool {

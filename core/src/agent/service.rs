@@ -13,7 +13,7 @@ use crate::conns::Ended;
 use crate::dialer::Dialling;
 use crate::dtcp::Offer;
 use crate::event::{Event, Target};
-use crate::http::accept::Form;
+use crate::http::accept::{AnswerForm, Form};
 use crate::http::head::{Body, Finder, Found, Refusal, WholeHead};
 use crate::http::reply::diagnostic::{
     ADDRESS, NO_DESCRIPTORS, NO_SERVICE, SERVICE_UNREACHABLE, TOO_MANY_CLIENTS,
@@ -112,11 +112,11 @@ impl Agent {
                 len
             }
             Found::Complete(_) | Found::Refused(_) if is_connector => {
-                self.refuse_request(on, NO_STREAM, Form::preferred(bytes), now);
+                self.refuse_request(on, NO_STREAM, AnswerForm::of(bytes), now);
                 0
             }
             Found::Refused(refusal) if forwards => {
-                self.refuse_request(on, Unforwarded::refused(refusal), Form::preferred(bytes), now);
+                self.refuse_request(on, Unforwarded::refused(refusal), AnswerForm::of(bytes), now);
                 0
             }
             Found::Complete(whole) if forwards => {
@@ -125,7 +125,7 @@ impl Agent {
                         self.refuse_request(
                             on,
                             Unforwarded::refused(Refusal::Tunnel),
-                            Form::preferred(bytes),
+                            AnswerForm::of(bytes),
                             now,
                         );
                     }
@@ -136,7 +136,7 @@ impl Agent {
                         now,
                     ),
                     Err(refusal) => {
-                        self.refuse_request(on, Unforwarded::refused(refusal), Form::preferred(bytes), now)
+                        self.refuse_request(on, Unforwarded::refused(refusal), AnswerForm::of(bytes), now)
                     }
                 }
                 0
@@ -257,11 +257,11 @@ impl Agent {
     }
 
     /// Refuses a client because of its first request, and logs that.
-    pub(super) fn refuse_request(&mut self, on: ConnId, why: Unforwarded, form: Form, now: Now) {
+    pub(super) fn refuse_request(&mut self, on: ConnId, why: Unforwarded, form: AnswerForm, now: Now) {
         let from = self.conns.from(on);
         let upstream = self.conns.state(on).map(|conn| conn.upstream);
         self.conns.event(Event::Dropped { on, from, upstream, why: why.why });
-        self.refuse(on, why, ServiceKind::Http { is_head: false, form }, now);
+        self.refuse(on, why, ServiceKind::Http { is_head: form.is_head, form: form.form }, now);
     }
 
     /// Answers a client that is not served, and closes its connection. A raw client's connection is truncated, since

@@ -270,12 +270,15 @@ fn a_first_request_that_is_not_http_is_answered_without_the_service() {
         ("CONNECT a:1 HTTP/1.1\r\n\r\n", "400"),
         ("PRI * HTTP/2.0\r\n\r\n", "505"),
         ("\x16\x03\x01", "400"),
+        ("HEAD / HTTP/1.1\r\n\r\n", "400"),
     ] {
         let (mut harness, pool) = pool_of(forwarding());
         let header = proxy_header(Some(CLIENT));
         harness.receive(pool[0], &[&header, first.as_bytes()].concat());
         let actions = harness.actions();
-        assert!(sent(&actions, pool[0]).starts_with(&format!("HTTP/1.1 {status} ")), "{first:?}");
+        let answer = sent(&actions, pool[0]);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{first:?}");
+        assert_eq!(answer.ends_with("\r\n\r\n"), first.starts_with("HEAD "), "{answer}");
         assert!(asked(&actions, Output::Close { on: pool[0], how: Close::Linger }), "{first:?}");
         assert!(dials(&actions).iter().all(|(_, to)| *to != service()), "{first:?}");
     }
@@ -295,6 +298,29 @@ fn a_later_request_that_is_not_http_is_answered_in_its_turn() {
         assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
         assert_eq!(gated.to_service(), request_line("/1"), "{later:?}");
         assert_eq!(gated.closed, [(gated.local, Close::Linger), (gated.relay, Close::Linger)]);
+    }
+}
+
+#[test]
+fn the_answer_to_a_later_request_has_the_form_that_its_client_prefers() {
+    for (method, accept, kind) in [
+        ("GET", "text/html", "text/html"),
+        ("HEAD", "text/html", "text/html"),
+        ("HEAD", "*/*", "application/json"),
+    ] {
+        let mut gated = Gated::new(forwarding(), Some(CLIENT), &get("/1"));
+        gated.service(DONE);
+        let request =
+            format!("{method} /2 HTTP/1.1\r\nHost: hidden\r\nAccept: {accept}\r\nExpect: x\r\n\r\n");
+        gated.client(&request);
+        let answer = gated.to_client();
+        let (head, body) =
+            answer.strip_prefix(DONE).and_then(|it| it.split_once("\r\n\r\n")).expect("a head");
+        assert!(
+            head.starts_with("HTTP/1.1 400 ") && head.contains(&format!("Content-Type: {kind}")),
+            "{head}"
+        );
+        assert_eq!(body.is_empty(), method == "HEAD", "{body}");
     }
 }
 
