@@ -302,6 +302,9 @@ pub enum RelayLoss {
     NotHttp,
     /// The relay ended the connection before its response, or while it waited.
     Ended(End),
+    /// The relay ended a waiting connection cleanly, shortly after another one: it releases its connections, as it does
+    /// when another process takes over. The first one is reported as [`RelayLoss::Ended`].
+    Released,
     /// No response before the timeout.
     TimedOut,
     /// TLS failed, or the relay's certificate is not trusted.

@@ -276,7 +276,7 @@ pub fn event(event: &Event, names: &Names, upstreams: &Upstreams) {
 fn level(event: &Event) -> Level {
     match event {
         Event::Challenged { .. } | Event::Dropped { .. } | Event::TlsFailed { .. } => Level::Debug,
-        Event::RelayLost { why: RelayLoss::Challenged, .. } => Level::Debug,
+        Event::RelayLost { why: RelayLoss::Challenged | RelayLoss::Released, .. } => Level::Debug,
         Event::RelayLost { .. } | Event::DialFailed { .. } | Event::Slowed { .. } => Level::Warn,
         Event::ServiceTlsFailed { .. } => Level::Warn,
         Event::ConnectFailed { .. } | Event::HandOverFailed { .. } | Event::ClientRefused { .. } => {
@@ -535,6 +535,7 @@ impl fmt::Display for RelayLossText {
                 write!(f, "reason=\"it refused\" status={status}")?;
                 refusal_hint(status).map_or(Ok(()), |hint| write!(f, " hint={}", Escaped(hint)))
             }
+            RelayLoss::Released => f.write_str("reason=\"it ended this connection like those before it\""),
             RelayLoss::Challenged => f.write_str("reason=\"it refused the token and sent a challenge\""),
             RelayLoss::NotHttp => f.write_str("reason=\"its answer is not HTTP\""),
             RelayLoss::Ended(end) => write!(f, "reason={}", Escaped(end_text(end))),

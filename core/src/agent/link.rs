@@ -31,6 +31,8 @@ const SETTLED: Span = Span::from_secs(10);
 const PATH_CHANGE_COST: Span = Span::from_secs(5);
 /// The tolerance of such costs: five connections.
 const PATH_CHANGE_TOLERANCE: Span = Span::from_secs(20);
+/// The cost of a retry at once after the relay has ended young connections, which is the long-term interval.
+const RELEASE_COST: Span = Span::from_secs(10);
 /// The timeout of a response at an address where no relay has answered yet, if there is another address.
 const UNPROVEN_ANSWER: Span = Span::from_secs(2);
 
@@ -61,6 +63,10 @@ pub(super) struct Link {
     unanswered: Unanswered,
     /// Connections that were opened because of a path change.
     path_changes: DecayingDebt,
+    /// When the relay has begun to end waiting connections cleanly, if the agent has retried at once.
+    released: Option<Time>,
+    /// Such retries.
+    releases: DecayingDebt,
     /// The relay that answered last.
     pub(super) instance: Option<Instance>,
     /// Renewals of the pool because another relay answered.
@@ -92,6 +98,8 @@ impl Link {
             prover: Prover::default(),
             unanswered: Unanswered::default(),
             path_changes: DecayingDebt::default(),
+            released: None,
+            releases: DecayingDebt::default(),
             instance: None,
             relay_changes: DecayingDebt::default(),
         }
@@ -125,10 +133,35 @@ impl Link {
         self.reset_backoff();
     }
 
+    /// The relay has ended a connection cleanly that has waited since `since`.
+    fn on_release(&mut self, since: Time, now: Now) -> Release {
+        // Connections that were opened later do not belong to it.
+        if self.released.is_some_and(|released| since < released) {
+            return Release::Continues;
+        }
+        if self.releases.excess(Span::ZERO, now) > Span::ZERO {
+            return Release::TooSoon;
+        }
+        self.releases.add(RELEASE_COST, now);
+        self.released = Some(now.mono);
+        Release::Begins
+    }
+
     /// The relay works: resets the backoff.
     pub(super) fn reset_backoff(&mut self) {
         self.backoff.reset();
     }
+}
+
+/// What the clean end of a waiting connection is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Release {
+    /// The first of the connections that the relay releases.
+    Begins,
+    /// A further one of them.
+    Continues,
+    /// A failure: the relay ended others a short time ago, and this one was opened since.
+    TooSoon,
 }
 
 /// When to retry.
@@ -423,7 +456,18 @@ impl Agent {
             _ => (Span::ZERO, None),
         };
         let is_elsewhere = at.is_some_and(|at| self.failed_at(on, at, loss, now));
-        let pace = if waited >= OLD || is_elsewhere {
+        let release = match self.conns.state(on) {
+            Some(&mut Conn { upstream, state: State::Waiting { since, .. }, .. })
+                if waited < OLD && loss == RelayLoss::Ended(End::Clean) =>
+            {
+                self.link(upstream).on_release(since, now)
+            }
+            _ => Release::TooSoon,
+        };
+        if release == Release::Continues {
+            return self.lose_at(on, RelayLoss::Released, RetryDelay::AtOnce, now);
+        }
+        let pace = if waited >= OLD || is_elsewhere || release == Release::Begins {
             RetryDelay::AtOnce
         } else {
             RetryDelay::After(class(loss, None))
@@ -436,6 +480,7 @@ impl Agent {
         match loss {
             RelayLoss::Refused(_)
             | RelayLoss::Challenged
+            | RelayLoss::Released
             | RelayLoss::Unreachable(_)
             | RelayLoss::Proxy(_) => return false,
             RelayLoss::NotHttp | RelayLoss::Ended(_) | RelayLoss::TimedOut | RelayLoss::Tls(_) => {}
@@ -453,6 +498,7 @@ impl Agent {
             // An alert may be in flight to the relay; a reset would discard it.
             RelayLoss::Refused(_)
             | RelayLoss::Challenged
+            | RelayLoss::Released
             | RelayLoss::Ended(End::Clean | End::Truncated)
             | RelayLoss::Tls(_) => Close::Linger,
             _ => Close::Abort,
@@ -517,6 +563,7 @@ fn class(loss: RelayLoss, retry_after: Option<Span>) -> ErrorClass {
             ErrorClass::Unreachable
         }
         RelayLoss::Ended(_)
+        | RelayLoss::Released
         | RelayLoss::TimedOut
         | RelayLoss::Tls(TlsFailure::Ended)
         | RelayLoss::Unreachable(DialFailure::Local) => ErrorClass::Failure(None),

@@ -128,6 +128,7 @@ fn event(event: &Event) -> String {
             let why = match why {
                 RelayLoss::Refused(status) => format!("refused status={status}"),
                 RelayLoss::Challenged => "challenged".to_string(),
+                RelayLoss::Released => "released".to_string(),
                 RelayLoss::NotHttp => "garbled".to_string(),
                 RelayLoss::Ended(how) => end(*how).to_string(),
                 RelayLoss::TimedOut => "silent".to_string(),

@@ -144,16 +144,16 @@ fn a_restarted_relay_has_its_agent_back_within_a_second_and_the_pool_at_once_aft
 }
 
 #[test]
-fn a_young_end_is_a_failure_and_an_old_one_is_not() {
+fn a_young_reset_is_a_failure_and_an_old_one_is_not() {
     for (waited, failed) in [(30, true), (59, true), (60, false), (120, false)] {
         let mut harness = agent_with(|config| config.upstreams[0].plain = true);
         let (on, _) = one(&harness.actions());
         accept(&mut harness, on);
         harness.wait(Span::from_secs(waited));
         harness.actions();
-        harness.call(|agent, now| agent.handle_end(on, End::Clean, now));
+        harness.call(|agent, now| agent.handle_end(on, End::Reset, now));
         let actions = harness.actions();
-        let why = RelayLoss::Ended(End::Clean);
+        let why = RelayLoss::Ended(End::Reset);
         let lost = |event: &Event| match event {
             Event::RelayLost { why: it, again, .. } => *it == why && (*again != Span::ZERO) == failed,
             _ => false,
@@ -161,6 +161,60 @@ fn a_young_end_is_a_failure_and_an_old_one_is_not() {
         assert!(events(&actions).iter().any(lost), "{actions:?}");
         assert_eq!(dials(&actions).is_empty(), failed, "after {waited} s");
     }
+}
+
+/// The losses in these actions.
+fn losses(actions: &[Done]) -> Vec<RelayLoss> {
+    let loss = |event| match event {
+        Event::RelayLost { why, .. } => Some(why),
+        _ => None,
+    };
+    events(actions).into_iter().filter_map(loss).collect()
+}
+
+#[test]
+fn a_relay_that_releases_young_connections_in_order_has_its_agent_back_at_once() {
+    let (mut harness, pool) = pool_of(agent());
+    harness.wait(Span::from_secs(2));
+    let mut seen = Vec::new();
+    let mut next = Vec::new();
+    for on in pool {
+        harness.call(|agent, now| agent.handle_end(on, End::Clean, now));
+        let actions = harness.actions();
+        seen.extend(losses(&actions));
+        for (on, _) in dials(&actions) {
+            assert_eq!(next.len(), 0, "one attempt while the others end");
+            next.push(on);
+        }
+        harness.wait(Span::from_millis(500));
+    }
+    assert_eq!(seen[0], RelayLoss::Ended(End::Clean), "one is reported");
+    assert_eq!(seen[1..], [RelayLoss::Released; 3]);
+    // The process that has taken over accepts it, and gets the whole pool.
+    accept(&mut harness, next[0]);
+    assert_eq!(dials(&harness.actions()).len(), 3);
+}
+
+#[test]
+fn a_relay_that_ends_each_connection_at_once_is_tried_at_once_every_ten_seconds_only() {
+    let mut harness = agent_with(|config| config.upstreams[0].pool = 1);
+    let (mut next, _) = one(&harness.actions());
+    let (mut at_once, mut attempts, start) = (0, 0, harness.now.mono);
+    while harness.now.mono.since(start) < Span::from_secs(100) {
+        attempts += 1;
+        accept(&mut harness, next);
+        harness.wait(Span::from_millis(10));
+        harness.call(|agent, now| agent.handle_end(next, End::Clean, now));
+        let mut dialled = dials(&harness.actions());
+        if dialled.is_empty() {
+            harness.wait_for_deadline();
+            dialled = dials(&harness.actions());
+        } else {
+            at_once += 1;
+        }
+        next = dialled[0].0;
+    }
+    assert!((2..=11).contains(&at_once) && attempts <= 2 * at_once + 10, "{at_once} of {attempts} at once");
 }
 
 #[test]

@@ -25,7 +25,7 @@ const fn loss(why: RelayLoss) -> usize {
         RelayLoss::Refused(_) => 0,
         RelayLoss::Challenged => 1,
         RelayLoss::NotHttp => 2,
-        RelayLoss::Ended(_) => 3,
+        RelayLoss::Ended(_) | RelayLoss::Released => 3,
         RelayLoss::TimedOut => 4,
         RelayLoss::Tls(_) => 5,
         RelayLoss::Unreachable(_) => 6,
