@@ -271,6 +271,7 @@ impl Engine {
             }
         }
         self.enforce(now);
+        self.serve_all_held(now);
     }
 
     /// Replaces the configuration, except for the listeners. Limits apply to whatever begins from now on. Connections
@@ -284,6 +285,7 @@ impl Engine {
         if !self.denied.is_empty() {
             self.enforce(now);
         }
+        self.serve_all_held(now);
     }
 
     /// Shuts down: waiting connections are closed, further clients get 503, and pairs continue.

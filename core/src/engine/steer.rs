@@ -1,6 +1,7 @@
 //! What the operator changes while the relay runs: disabled IDs, denied addresses, used quotas, and connections that are
 //! to end now.
 
+use alloc::collections::BTreeSet;
 use core::net::SocketAddr;
 
 use super::{Engine, State};
@@ -111,6 +112,18 @@ impl Engine {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Pairs held clients for which there is a place now: the limits of pairs may have been raised.
+    pub(super) fn serve_all_held(&mut self, now: Now) {
+        let held = |state: &State| match state {
+            State::Held { id, .. } => Some(*id),
+            _ => None,
+        };
+        let ids: BTreeSet<Id> = self.conns.states().flatten().filter_map(held).collect();
+        for id in ids {
+            self.serve_held(id, now);
         }
     }
 

@@ -165,6 +165,24 @@ fn the_lower_limit_of_pairs_counts() {
 }
 
 #[test]
+fn a_raised_limit_of_pairs_serves_held_clients_at_once() {
+    for of_relay in [false, true] {
+        let mut world = world_with(|config| config.pairs_per_id_max = if of_relay { 2 } else { 10 });
+        world.enrol(with(|home| home.clients.pairs_max = (!of_relay).then_some(2)));
+        world.pair(ID);
+        let clients = ["192.0.2.1:1", "198.51.100.1:1"].map(|from| world.client_from(from));
+        let servers = [world.register(ID), world.register(ID)];
+        assert_eq!(clients.map(|client| world.peer(client)), [Some(servers[0]), None]);
+        if of_relay {
+            world.configure(config());
+        } else {
+            world.enrol(with(|home| home.clients.pairs_max = Some(3)));
+        }
+        assert_eq!(world.peer(clients[1]), Some(servers[1]), "of the relay: {of_relay}");
+    }
+}
+
+#[test]
 fn a_denied_address_is_dropped_when_it_connects_and_when_it_is_denied() {
     let mut world = world();
     let (_, client) = world.pair(ID);
