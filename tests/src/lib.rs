@@ -18,3 +18,4 @@ pub mod secured;
 pub mod shrinker;
 pub mod siege;
 pub mod sim_net;
+pub mod upgrade;

@@ -1,14 +1,21 @@
 //! Invariants of every run: the ledger of all bytes ([`ByteLedger`]), the contract between a machine and its loop
-//! ([`ContractChecker`]), and the progress of all connections ([`check_rest`], [`check_turn`]).
+//! ([`ContractChecker`]), the progress of all connections ([`check_rest`], [`check_turn`]), and what the operator has set
+//! ([`Compliance`], [`Rates`]).
+
+use std::collections::BTreeSet;
 
 use rendezvous_core::id::Id;
 use rendezvous_core::time::{Span, Time};
 
 pub use self::contract_checker::ContractChecker;
 pub use self::liveness::{check_rest, check_turn};
+pub use self::rates::Rates;
+pub use self::steering::{Compliance, Settings, Steering, is_meant, with_peers};
 
 mod contract_checker;
 mod liveness;
+mod rates;
+mod steering;
 
 /// Sent bytes and ends must come out within this time if both sides are connected and no others move between them. It
 /// exceeds every pause of an actor and the time that the relay gives a side that is cut.
@@ -51,6 +58,12 @@ pub struct ByteLedger {
     pub bytes_max: Option<u64>,
     /// The current time.
     pub now: Time,
+    /// Bound registrations that hidden servers have sent.
+    registrations: Vec<(Id, String)>,
+    /// Those of them that were accepted.
+    accepted: BTreeSet<usize>,
+    /// Earlier ones may be accepted again: the relay that knew them has lost its memory.
+    forgotten: usize,
 }
 
 /// The byte at this position of a flow. Neighbours, and other flows, have different bytes.
@@ -76,6 +89,35 @@ impl ByteLedger {
     #[must_use]
     pub fn flows(&self) -> &[Flow] {
         &self.flows
+    }
+
+    /// Records a bound registration that is about to be sent. Returns its number.
+    pub fn registers(&mut self, id: Id, text: &str) -> usize {
+        let known = self.registrations.iter().rposition(|(_, other)| other == text);
+        known.unwrap_or_else(|| {
+            self.registrations.push((id, text.to_owned()));
+            self.registrations.len() - 1
+        })
+    }
+
+    /// One of the last registrations of an ID, for somebody who has copied it.
+    pub fn copied(&self, id: Id, back: usize) -> Option<&str> {
+        let of_id = self.registrations.iter().rev().filter(|(of, _)| *of == id);
+        of_id.map(|(_, text)| text.as_str()).nth(back)
+    }
+
+    /// Records that a registration was accepted.
+    ///
+    /// # Panics
+    /// It was accepted before.
+    pub fn accepted(&mut self, registration: usize) {
+        let is_new = self.accepted.insert(registration);
+        assert!(is_new || registration < self.forgotten, "a token was accepted twice");
+    }
+
+    /// A relay has lost its memory of tokens.
+    pub fn forget_tokens(&mut self) {
+        self.forgotten = self.registrations.len();
     }
 
     /// Records that bytes went in.

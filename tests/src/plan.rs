@@ -1,21 +1,26 @@
 //! The events of one simulated run, drawn from its seed (swarm testing). Each run has some kinds of actors and faults
 //! and not others, in random proportions, so that all combinations are tested.
 
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
 use rendezvous::buffer::Sizes;
 use rendezvous_core::agent::{self, EndToEnd, Upstream};
 use rendezvous_core::connector;
-use rendezvous_core::engine::{self, Transport};
+use rendezvous_core::engine::{self, Kick, Transport};
 use rendezvous_core::id::Id;
 use rendezvous_core::pair::{HAND_OVER, Limits};
+use rendezvous_core::prefix::Prefix;
+use rendezvous_core::registry::Access;
 use rendezvous_core::relay_client::{Host, HostPort, Relay};
 use rendezvous_core::time::{Span, Time};
 
 use crate::actors::{Behaviour, Client, Ending, Hidden, Program, Scanner, Style, key_of};
+use crate::model::{Settings, Steering};
 use crate::rng::Rng;
-use crate::run::{RELAY_PORTS, Run, relay_address};
+use crate::run::{RELAY_PORTS, Run, TakeOverStep, relay_address};
 use crate::secured::Secured;
 use crate::sim_net::{Fate, Faults};
 
@@ -116,6 +121,36 @@ pub enum Incident {
     Revoked(Id),
     /// It is killed, and another one starts.
     Killed,
+    /// Another process takes over from it. The new one ends at this step, if there is one.
+    TakenOver(Option<TakeOverStep>),
+    /// The operator changes a setting of an ID.
+    Set(Id, Setting),
+    /// The operator denies these addresses: see [`hosts`].
+    Denied(Option<u8>),
+    /// The operator ends all connections of an ID.
+    KickedId(Id),
+    /// The operator ends all connections of these addresses.
+    KickedHosts(u8),
+    /// The operator ends one connection, and the other half of its pair.
+    KickedConn(u16),
+}
+
+/// A setting of an ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// It is served, or not.
+    Access(Access),
+    /// The limit of its pairs.
+    Pairs(Option<u32>),
+    /// The limit of bytes per second, each way.
+    Rate(Option<u64>),
+    /// These addresses are refused: see [`hosts`].
+    Deny(Option<u8>),
+}
+
+/// Four addresses, among them that of this participant.
+fn hosts(number: u8) -> Prefix {
+    format!("10.9.0.{}/30", number & !3).parse().expect("a prefix")
 }
 
 /// The description of a run.
@@ -187,6 +222,17 @@ pub const fn id(number: u64) -> Id {
     Id(0x2f40_2f80_da50_41e1_9b23_0123_4567_0000 + number as u128)
 }
 
+impl Setting {
+    fn apply(self, to: &mut Settings) {
+        match self {
+            Self::Access(access) => to.access = access,
+            Self::Pairs(most) => to.pairs_max = most,
+            Self::Rate(rate) => to.rate = rate,
+            Self::Deny(number) => to.deny = number.map(hosts).into_iter().collect(),
+        }
+    }
+}
+
 impl Plan {
     /// Runs the plan to its end. `log`: records the log and the relay's trace.
     ///
@@ -238,9 +284,10 @@ impl Plan {
         run.retire();
         run.world.borrow_mut().faults =
             Faults { latency_max: self.faults.latency_max, room_max: 65_536, ..Faults::default() };
-        if let Some(relay) = &run.relay {
+        for relay in run.relay.iter().chain(&run.retired) {
             run.world.borrow_mut().limit_descriptors(relay.who, u32::MAX);
         }
+        run.steer(Steering::lift);
         run.wait(Span::from_secs(5));
         run.leave();
         let world = run.world.clone();
@@ -250,7 +297,7 @@ impl Plan {
         run.wait(Span::from_secs(200));
         run.check_empty();
         self.return_once(run, secured);
-        pairs += run.relay.as_ref().map_or(0, |relay| relay.event_loop.machine().pairs);
+        pairs += run.relay.iter().chain(&run.retired).map(|it| it.event_loop.machine().pairs).sum::<u64>();
         Outcome {
             steps: run.steps(),
             bytes: run.ledger.bytes,
@@ -280,6 +327,17 @@ impl Plan {
         run.wait(Span::from_secs(20));
         let waiting = run.relay.as_ref().map_or(0, |relay| relay.event_loop.machine().waiting());
         assert_eq!(waiting as u64, IDS, "tokens of those who left are remembered");
+        // Whatever the operator has set before, all are served now.
+        let clients: Vec<_> = (0..IDS)
+            .map(|number| {
+                let client = Client::new(relay_address(), id(number), run.now(), Behaviour::plain(3));
+                let client = Rc::new(RefCell::new(client.secured(secured.client(self.tls))));
+                run.add(Rc::clone(&client), None);
+                client
+            })
+            .collect();
+        run.wait(Span::from_secs(5));
+        assert!(clients.iter().all(|client| client.borrow().met), "a hidden server that waits is not served");
         run.leave();
         run.wait(Span::from_secs(40));
         run.check_empty();
@@ -312,8 +370,12 @@ impl Plan {
         (0..IDS).map(id).chain(end_to_end).collect()
     }
 
+    const fn sizes(&self) -> Sizes {
+        Sizes { head: 34 * 1024, bulk: 64 * 1024, ceiling: self.ceiling }
+    }
+
     fn start_relay(&self, run: &mut Run, secured: &Secured) {
-        let sizes = Sizes { head: 34 * 1024, bulk: 64 * 1024, ceiling: self.ceiling };
+        let sizes = self.sizes();
         run.start_relay(self.config(), sizes, secured.server(self.tls), &self.ids());
     }
 
@@ -321,20 +383,37 @@ impl Plan {
         let world = run.world.clone();
         let Some(relay) = &mut run.relay else { return 0 };
         match incident {
-            Incident::Clock(seconds) => world.borrow_mut().jump(relay.who, seconds),
+            Incident::Clock(seconds) => {
+                world.borrow_mut().jump(relay.who, seconds);
+                run.ledger.forget_tokens();
+            }
             Incident::Descriptors(most) => world.borrow_mut().limit_descriptors(relay.who, most),
             Incident::Revoked(gone) => {
                 let ids = self.ids();
                 run.enrol(&ids.iter().copied().filter(|id| *id != gone).collect::<Vec<_>>());
                 run.wait(Span::from_millis(700));
                 run.enrol(&ids);
+                run.ledger.forget_tokens();
             }
             Incident::Killed => {
                 let pairs = relay.event_loop.machine().pairs;
                 run.kill_relay();
                 run.wait(Span::from_millis(300));
+                run.ledger.forget_tokens();
                 self.start_relay(run, secured);
                 return pairs;
+            }
+            Incident::TakenOver(fails_at) => run.take_over(self.sizes(), secured.server(self.tls), fails_at),
+            Incident::Set(id, setting) => run.steer(|steering| setting.apply(steering.set(id))),
+            Incident::Denied(number) => {
+                run.steer(|steering| steering.denied = number.map(hosts).into_iter().collect());
+            }
+            Incident::KickedId(id) => drop(run.kick(&Kick::Id(id))),
+            Incident::KickedHosts(number) => drop(run.kick(&Kick::From(hosts(number)))),
+            Incident::KickedConn(nth) => {
+                if let Some(on) = run.nth_conn(usize::from(nth)) {
+                    run.kick(&Kick::Conn(on));
+                }
             }
         }
         0

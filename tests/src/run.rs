@@ -9,16 +9,19 @@ use rendezvous::buffer::Sizes;
 use rendezvous::event_loop::{EventLoop, TlsSetup};
 use rendezvous_core::agent::{self, Agent, Seeds};
 use rendezvous_core::connector::{self, Connector};
-use rendezvous_core::engine::{self, Engine, Transport};
+use rendezvous_core::engine::{self, ConnectionInfo, ConnectionState, Engine, Kick, TakeOver, Transport};
 use rendezvous_core::event::Event;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::Machine;
+use rendezvous_core::prefix::Prefix;
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
 
 use crate::actors::{Actor, key_of};
-use crate::model::{ByteLedger, ContractChecker, check_rest, check_turn};
+use crate::model::{
+    ByteLedger, Compliance, ContractChecker, Steering, check_rest, check_turn, is_meant, with_peers,
+};
 use crate::sim_net::{Faults, ProcessId, Shared, SimNet, World};
 
 /// A process with this many turns at one moment without a call to the network is spinning.
@@ -34,6 +37,11 @@ pub struct Process<M: Machine> {
     pub who: ProcessId,
     /// The events that it emitted.
     pub events: Vec<Event>,
+    /// Whether its backlogs wait because another process takes over.
+    is_paused: bool,
+    compliance: Compliance,
+    /// The denied addresses that it knows.
+    denied: Vec<Prefix>,
     sizes: Sizes,
     is_relay: bool,
     idle_turns: u32,
@@ -61,17 +69,41 @@ impl<M: Machine> Process<M> {
         is_relay: bool,
         machine: impl FnOnce(Now) -> M,
     ) -> Self {
-        let who = world.borrow_mut().settle(true);
+        let listeners = u16::try_from(listen.len()).unwrap_or(0);
+        let process = Self::without_listeners(world, sizes, tls, listeners, is_relay, machine);
         for at in listen {
-            world.borrow_mut().listen(who, *at);
+            world.borrow_mut().listen(process.who, *at);
         }
+        process
+    }
+
+    /// A process that gets its listeners from another one.
+    fn without_listeners(
+        world: &Shared,
+        sizes: Sizes,
+        tls: TlsSetup,
+        listeners: u16,
+        is_relay: bool,
+        machine: impl FnOnce(Now) -> M,
+    ) -> Self {
+        let who = world.borrow_mut().settle(true);
         let in_clear = tls.server.is_none() && tls.upstreams.is_empty();
         let now = world.borrow().clocks(who);
         let watched = ContractChecker::new(machine(now), Rc::clone(world), who, in_clear);
         let net = SimNet::new(Rc::clone(world), who);
-        let listeners = u16::try_from(listen.len()).unwrap_or(0);
         let event_loop = EventLoop::new(net, watched, tls, sizes, listeners);
-        Self { event_loop, who, events: Vec::new(), sizes, is_relay, idle_turns: 0, turned_at: Time(0) }
+        Self {
+            event_loop,
+            who,
+            events: Vec::new(),
+            is_paused: false,
+            compliance: Compliance::default(),
+            denied: Vec::new(),
+            sizes,
+            is_relay,
+            idle_turns: 0,
+            turned_at: Time(0),
+        }
     }
 
     /// Calls the machine directly.
@@ -102,6 +134,8 @@ impl<M: Machine> Runs for Process<M> {
     }
 
     fn check_rest(&self, world: &World) {
+        let is_untold = !self.is_paused && world.has_untold(self.who);
+        assert!(!is_untold, "{:?}: somebody is in the backlog, and nobody accepts", self.who);
         check_rest(world, self.who, self.event_loop.machine(), self.is_relay, self.is_short());
     }
 
@@ -114,6 +148,46 @@ impl<M: Machine> Runs for Process<M> {
     }
 }
 
+/// A step of a take-over at which the new process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeOverStep {
+    /// Before it is ready.
+    Load,
+    /// Before it has the tokens.
+    Tokens,
+    /// When it has everything.
+    Commit,
+}
+
+impl Process<Recorder<Engine>> {
+    /// All connections.
+    fn infos(&self, world: &Shared) -> Vec<ConnectionInfo> {
+        self.infos_at(world.borrow().clocks(self.who))
+    }
+
+    fn infos_at(&self, now: Now) -> Vec<ConnectionInfo> {
+        self.event_loop.machine().inner().machine().list(0, usize::MAX, now).0
+    }
+
+    fn end_stops(&mut self, world: &Shared) {
+        self.event_loop.call(|watched, _| watched.stops.clear());
+        world.borrow_mut().schedule(self.who);
+    }
+
+    fn judge(&mut self, world: &Shared, steering: &Steering) {
+        self.events.append(&mut self.event_loop.take_events());
+        self.compliance.judge_events(&self.events, steering);
+        Compliance::check_turn(|| self.infos(world), steering);
+    }
+
+    fn check_compliance(&mut self, now: Now, world: &World, steering: &Steering) {
+        let mut compliance = std::mem::take(&mut self.compliance);
+        let machine = self.event_loop.machine();
+        compliance.check_rest(|| self.infos_at(now), |on| machine.is_sent(on), steering, world);
+        self.compliance = compliance;
+    }
+}
+
 /// The world, and all participants.
 pub struct Run {
     /// The world.
@@ -122,6 +196,13 @@ pub struct Run {
     pub ledger: ByteLedger,
     /// The relay.
     pub relay: Option<Process<Recorder<Engine>>>,
+    /// The processes that the relay has taken over from.
+    pub retired: Vec<Process<Recorder<Engine>>>,
+    /// What the operator has set.
+    steering: Steering,
+    /// The enrolled IDs.
+    ids: Vec<Id>,
+    config: engine::Config,
     /// Agents.
     pub agents: Vec<Process<Agent>>,
     /// Connectors.
@@ -153,6 +234,10 @@ impl Run {
             world: Rc::new(RefCell::new(World::new(seed, faults))),
             ledger: ByteLedger::default(),
             relay: None,
+            retired: Vec::new(),
+            steering: Steering::default(),
+            ids: Vec::new(),
+            config: engine::Config::default(),
             agents: Vec::new(),
             connectors: Vec::new(),
             traces: false,
@@ -172,6 +257,8 @@ impl Run {
             Transport::Tls | Transport::Plain | Transport::Proxied => None,
         });
         let listen: Vec<_> = [relay_address()].into_iter().chain(ports).collect();
+        self.steering.pairs_max = config.pairs_per_id_max;
+        self.config = config.clone();
         let relay = Process::new(&self.world, sizes, tls, &listen, true, |now| {
             Recorder::relay(config, [7; 32], now, traces)
         });
@@ -179,12 +266,189 @@ impl Run {
         self.enrol(ids);
     }
 
+    /// Starts a process that takes over from the relay. It ends before the step `fails_at`, if there is one, and the relay
+    /// continues.
+    pub fn take_over(&mut self, sizes: Sizes, tls: TlsSetup, fails_at: Option<TakeOverStep>) {
+        let (world, traces) = (self.world.clone(), self.traces);
+        let (config, seed) = (self.config.clone(), self.retired.len().to_le_bytes()[0]);
+        let listeners = u16::try_from(config.listeners.len()).unwrap_or(0);
+        let mut new = Process::without_listeners(&world, sizes, tls, listeners, true, |now| {
+            Recorder::relay(config, [seed; 32], now, traces)
+        });
+        self.configure(&mut new);
+        self.wait(Span::from_millis(50));
+        let fails = |step| fails_at == Some(step);
+        if !fails(TakeOverStep::Load) {
+            self.quiet();
+            self.call_relay(|relay, now| relay.handle_take_over(TakeOver::Freeze, now));
+            self.freeze(true);
+            self.wait(Span::from_millis(5));
+        }
+        let mut from = (!fails(TakeOverStep::Load) && !fails(TakeOverStep::Tokens)).then_some(0);
+        while let Some(at) = from {
+            let Some(relay) = &self.relay else { break };
+            let now = world.borrow().clocks(relay.who);
+            let (tokens, next) = relay.event_loop.machine().inner().machine().used_tokens(at, 2, now);
+            new.call(&world, |new, now| new.handle_used_tokens(&tokens, now));
+            self.wait(Span(100));
+            from = next;
+        }
+        if fails_at.is_some() {
+            self.freeze(false);
+            self.call_relay(|relay, now| relay.handle_take_over(TakeOver::Cancel, now));
+            self.pause(false);
+            self.steps_before += new.steps();
+            return world.borrow_mut().kill(new.who);
+        }
+        let Some(mut old) = self.relay.replace(new) else { return };
+        let pairs = old.event_loop.machine().inner().machine().pairs();
+        if let Some(new) = &self.relay {
+            world.borrow_mut().hand_listeners(old.who, new.who);
+        }
+        old.is_paused = false;
+        old.event_loop.stop_accepting();
+        old.call(&world, |old, now| old.handle_take_over(TakeOver::Retire, now));
+        let left = old.event_loop.machine().inner().machine().pairs();
+        assert_eq!(left, pairs, "a pair ended because another process took over");
+        self.retired.push(old);
+    }
+
+    /// Stops accepting at a moment at which no client is held, as `serve` does before it hands over.
+    fn quiet(&mut self) {
+        for _ in 0..10 {
+            self.pause(true);
+            let since = self.now();
+            let is_quiet = |run: &mut Self| {
+                let held =
+                    run.relay.as_ref().map_or(0, |relay| relay.event_loop.machine().inner().machine().held());
+                held == 0 && run.now().since(since) >= Span::from_millis(50)
+            };
+            if self.until_or(since + Span::from_millis(300), is_quiet) {
+                return;
+            }
+            self.pause(false);
+            self.wait(Span::from_millis(200));
+        }
+        self.pause(true);
+    }
+
+    fn pause(&mut self, is_paused: bool) {
+        if let Some(relay) = &mut self.relay {
+            relay.event_loop.pause_accepting(is_paused);
+            relay.is_paused = is_paused;
+            self.world.borrow_mut().schedule(relay.who);
+        }
+    }
+
+    /// From now on the relay must accept no hidden server, or may again.
+    fn freeze(&mut self, is_frozen: bool) {
+        self.judge();
+        if let Some(relay) = &mut self.relay {
+            relay.compliance.is_frozen = is_frozen;
+        }
+    }
+
+    fn call_relay(&mut self, what: impl FnOnce(&mut Recorder<Engine>, Now)) {
+        if let Some(relay) = &mut self.relay {
+            relay.call(&self.world, what);
+        }
+    }
+
+    /// The operator changes settings. They are in force at once, in all processes.
+    ///
+    /// # Panics
+    /// A relay does not comply.
+    pub fn steer(&mut self, change: impl FnOnce(&mut Steering)) {
+        self.judge();
+        change(&mut self.steering);
+        self.reconfigure();
+        self.judge();
+    }
+
+    /// The operator ends connections, in all processes.
+    ///
+    /// # Panics
+    /// A connection remains, or others end.
+    pub fn kick(&mut self, kick: &Kick) -> u32 {
+        self.judge();
+        let (world, mut all) = (self.world.clone(), 0);
+        for relay in self.relay.iter_mut().chain(&mut self.retired) {
+            let infos = relay.infos(&world);
+            let meant = with_peers(&infos, |info| is_meant(kick, info));
+            let find = |on| infos.iter().find(|info| info.conn == on);
+            for info in meant.iter().filter_map(|on| find(*on)) {
+                let ep = world.borrow().watched(relay.who, info.conn);
+                if let Some(ep) = ep {
+                    let is_waiting = info.state == ConnectionState::Waiting;
+                    relay.compliance.notify(ep.peer(), is_waiting, &world.borrow());
+                }
+            }
+            let halves =
+                infos.iter().filter(|info| info.peer.is_some() && meant.contains(&info.conn)).count();
+            let before = relay.compliance.stopped();
+            let mut ended = 0;
+            relay.event_loop.call(|watched, now| {
+                watched.stops.clone_from(&meant);
+                ended = watched.inner_mut().handle_kick(kick, now);
+            });
+            relay.end_stops(&world);
+            relay.judge(&world, &self.steering);
+            assert_eq!(ended as usize, meant.len(), "the number of kicked connections");
+            let stopped = relay.compliance.stopped() - before;
+            assert!(stopped >= halves as u64 / 2, "{halves} halves were kicked, {stopped} pairs ended so");
+            let left = relay.infos(&world);
+            let mut left = left.iter().filter(|info| info.state != ConnectionState::Closing);
+            assert!(!left.any(|info| meant.contains(&info.conn)), "a kicked connection is still there");
+            all += ended;
+        }
+        all
+    }
+
+    /// A connection of the relay, the `nth` one.
+    #[must_use]
+    pub fn nth_conn(&self, nth: usize) -> Option<rendezvous_core::machine::ConnId> {
+        let infos = self.relay.as_ref()?.infos(&self.world);
+        infos.get(nth.checked_rem(infos.len())?).map(|info| info.conn)
+    }
+
+    fn judge(&mut self) {
+        for relay in self.relay.iter_mut().chain(&mut self.retired) {
+            relay.judge(&self.world, &self.steering);
+        }
+    }
+
+    fn reconfigure(&mut self) {
+        let (mut relay, mut retired) = (self.relay.take(), std::mem::take(&mut self.retired));
+        for relay in relay.iter_mut().chain(&mut retired) {
+            self.configure(relay);
+        }
+        (self.relay, self.retired) = (relay, retired);
+    }
+
+    /// Gives a relay the list of IDs and the settings.
+    fn configure(&self, relay: &mut Process<Recorder<Engine>>) {
+        let steering = &self.steering;
+        let enrolments = self.ids.iter().map(|id| steering.apply(enrolment(*id))).collect();
+        let config = engine::Config { denied: steering.denied.clone(), ..self.config.clone() };
+        let is_other = relay.denied != steering.denied;
+        relay.denied.clone_from(&steering.denied);
+        let stops = with_peers(&relay.infos(&self.world), |info| steering.forbids(info));
+        relay.event_loop.call(|watched, now| {
+            watched.stops = stops;
+            watched.inner_mut().handle_ids(enrolments, now);
+            if is_other {
+                watched.inner_mut().handle_config(config, now);
+            }
+            watched.rates.set(&steering.rates(), now.mono);
+        });
+        relay.event_loop.set_rates(&steering.rates());
+        relay.end_stops(&self.world);
+    }
+
     /// Replaces the relay's list of IDs.
     pub fn enrol(&mut self, ids: &[Id]) {
-        let enrolments = ids.iter().copied().map(enrolment).collect();
-        if let Some(relay) = &mut self.relay {
-            relay.call(&self.world, |relay, now| relay.handle_ids(enrolments, now));
-        }
+        self.ids = ids.to_vec();
+        self.reconfigure();
     }
 
     /// Takes the trace of the current relay; also after a failure.
@@ -254,7 +518,8 @@ impl Run {
     pub fn steps(&self) -> u64 {
         let agents: u64 = self.agents.iter().map(Runs::steps).sum();
         let connectors: u64 = self.connectors.iter().map(Runs::steps).sum();
-        self.steps_before + agents + connectors + self.relay.as_ref().map_or(0, Runs::steps)
+        let relays: u64 = self.relay.iter().chain(&self.retired).map(Runs::steps).sum();
+        self.steps_before + agents + connectors + relays
     }
 
     /// The current time.
@@ -331,7 +596,7 @@ impl Run {
     /// Something is left.
     pub fn check_empty(&self) {
         let world = self.world.borrow();
-        if let Some(relay) = &self.relay {
+        for relay in self.relay.iter().chain(&self.retired) {
             check_process(relay, &world);
             let engine = relay.event_loop.machine().inner().machine();
             assert_eq!((engine.connections(), engine.pairs()), (0, 0), "the relay remembers somebody");
@@ -360,8 +625,10 @@ impl Run {
             return;
         }
         let world = &self.world;
-        if let Some(relay) = self.relay.as_mut().filter(|relay| relay.who == who) {
+        let mut relays = self.relay.iter_mut().chain(&mut self.retired);
+        if let Some(relay) = relays.find(|relay| relay.who == who) {
             relay.turn(world);
+            relay.judge(world, &self.steering);
         } else if let Some(agent) = self.agents.iter_mut().find(|agent| agent.who == who) {
             agent.turn(world);
         } else if let Some(connector) = self.connectors.iter_mut().find(|it| it.who == who) {
@@ -376,9 +643,7 @@ impl Run {
             process.check_rest(&world);
             short |= process.is_short();
         };
-        if let Some(relay) = &self.relay {
-            check(relay);
-        }
+        self.relay.iter().chain(&self.retired).for_each(|relay| check(relay));
         self.agents.iter().for_each(|agent| check(agent));
         self.connectors.iter().for_each(|connector| check(connector));
         let is_tls = self.relay.as_ref().is_some_and(|relay| !relay.event_loop.machine().in_clear);
@@ -388,6 +653,10 @@ impl Run {
             (false, false) => Time(0),
         };
         self.ledger.check_rest(world.now(), wire);
+        for relay in self.relay.iter_mut().chain(&mut self.retired) {
+            let now = world.clocks(relay.who);
+            relay.check_compliance(now, &world, &self.steering);
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use tests::reuse;
 use tests::secured::Secured;
 use tests::shrinker;
 use tests::siege::{self, Kind};
+use tests::upgrade;
 
 /// Runs of `cargo test`.
 const SEEDS: u64 = 256;
@@ -280,6 +281,19 @@ fn a_growing_pool_serves_a_whole_burst_of_clients() {
     }
     let fixed = burst::run(150, Span::from_millis(100), POOL, &secured);
     assert!(fixed.refusals.len() > 20, "a pool that does not grow can't serve them: {fixed:?}");
+}
+
+#[test]
+fn take_overs_lose_no_request_and_no_transfer_and_leave_idle_processes() {
+    let secured = Secured::new();
+    for (is_tls, count, round_trip) in [(false, 4, 40), (true, 2, 20)] {
+        let upgrades = upgrade::run(count, Span::from_millis(round_trip), is_tls, &secured);
+        println!("TLS {is_tls}: {upgrades:?}");
+        assert_eq!((upgrades.refusals.clone(), upgrades.lost, upgrades.transferred), (vec![], 0, true));
+        assert_eq!(upgrades.idle_steps, 0, "processes that were taken over from");
+    }
+    let once = upgrade::run(1, Span::from_millis(40), false, &secured);
+    assert_eq!((once.backoffs, once.reported), (0, 1), "one line, and the agent is back at once: {once:?}");
 }
 
 /// An agent tries a relay that is away every two seconds for the first minute, and less often later.

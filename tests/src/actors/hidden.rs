@@ -30,6 +30,8 @@ pub enum Style {
     EarlySender,
     /// Its waiting connections are reset, end, or are lost by a NAT, after a while.
     Fickle,
+    /// It sends registrations that others have sent before.
+    Replayer,
     /// It listens, and an agent connects to it.
     Service,
 }
@@ -62,6 +64,8 @@ enum State {
 
 struct Line {
     script: Script,
+    /// The number of its bound registration.
+    registration: Option<usize>,
     state: State,
 }
 
@@ -113,11 +117,11 @@ impl Hidden {
         match self.style {
             Style::Modern { pool } => pool,
             Style::Service => 0,
-            Style::Old | Style::EarlySender | Style::Fickle => 1,
+            Style::Old | Style::EarlySender | Style::Fickle | Style::Replayer => 1,
         }
     }
 
-    fn registration(&mut self, world: &World, who: ProcessId) -> String {
+    fn registration(&mut self, world: &World, who: ProcessId, ledger: &ByteLedger) -> String {
         let step = self.key.step(world.clocks(who).wall);
         let id = self.id;
         if self.style == Style::Old {
@@ -125,11 +129,17 @@ impl Hidden {
             let token = String::from_utf8_lossy(token.as_bytes()).into_owned();
             return format!("CONNECT uuid:{id}?response={token} HTTP/1.1\r\n\r\n");
         }
+        if self.style == Style::Replayer {
+            let back = usize::try_from(self.rng.below(6)).unwrap_or(0);
+            if let Some(text) = ledger.copied(id, back) {
+                return text.to_owned();
+            }
+        }
         self.nonce += 1;
         bound_registration(id, step, &format!("nonce-of-{}-{:012}", who.0, self.nonce))
     }
 
-    fn begin_lines(&mut self, who: ProcessId, world: &mut World) {
+    fn begin_lines(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger) {
         let waiting = |line: &Line| !matches!(line.state, State::Serving);
         while self.lines.iter().filter(|line| waiting(line)).count() < self.pool() {
             if world.now() < self.next_try {
@@ -141,8 +151,10 @@ impl Hidden {
             };
             let behaviour = Behaviour { bytes: u64::MAX, ending: Ending::AfterPeer, ..Behaviour::plain(0) };
             let mut script = Script::new(Channel::new(ep, self.tls.as_ref()), behaviour, world.now());
-            script.emit(self.registration(world, who).as_bytes());
-            self.lines.push(Line { script, state: State::Registering });
+            let text = self.registration(world, who, ledger);
+            let registration = (self.style != Style::Old).then(|| ledger.registers(self.id, &text));
+            script.emit(text.as_bytes());
+            self.lines.push(Line { script, registration, state: State::Registering });
         }
     }
 
@@ -155,7 +167,7 @@ impl Hidden {
 
     fn take(&mut self, ep: Ep, now: Time) {
         let script = Script::new(Channel::new(ep, None), Behaviour::plain(u64::MAX), now);
-        self.lines.push(Line { script, state: State::Waiting { until: None } });
+        self.lines.push(Line { script, registration: None, state: State::Waiting { until: None } });
     }
 
     /// Handles a head on this line. Returns false if the line is useless afterwards.
@@ -163,6 +175,9 @@ impl Hidden {
         let now = world.now();
         match line.state {
             State::Registering if head.starts_with("HTTP/1.1 200") => {
+                if let Some(registration) = line.registration {
+                    ledger.accepted(registration);
+                }
                 let until = match self.style {
                     Style::EarlySender | Style::Fickle => Some(now + moment(&mut self.rng, 20_000_000)),
                     _ => None,
@@ -247,7 +262,7 @@ impl Actor for Hidden {
         if self.style == Style::Service {
             self.accept(who, world);
         } else if !self.retired {
-            self.begin_lines(who, world);
+            self.begin_lines(who, world, ledger);
         }
         let mut lines = std::mem::take(&mut self.lines);
         lines.retain_mut(|line| {

@@ -1,6 +1,7 @@
 //! Wraps a machine, checks all its inputs and outputs against the contract of [`rendezvous_core::machine`], and logs
 //! them.
 
+use std::collections::BTreeSet;
 use std::fmt::{Debug, Write as _};
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use rendezvous_core::machine::{
 use rendezvous_core::pair::HAND_OVER;
 use rendezvous_core::time::{Now, Span, Time};
 
+use super::rates::{Rates, Stream};
 use crate::sim_net::{ProcessId, Shared};
 
 /// A machine with this many outputs after one input is in an endless loop.
@@ -32,6 +34,8 @@ pub(super) struct Seen {
     /// It was accepted at a port for raw clients.
     pub(super) is_raw: bool,
     pub(super) peer: Option<ConnId>,
+    /// Relay: the stream that it sends as half of a pair.
+    pub(super) stream: Option<Stream>,
     /// How many bytes may move before the next ones are offered; `None` if there is no gate.
     pub(super) gate: Option<u64>,
     /// In a pair: bytes at the gate that were offered to the machine, and neither consumed nor passed.
@@ -80,12 +84,28 @@ pub struct ContractChecker<M> {
     pub pairs: u64,
     /// Connections that lost their memory to others so far.
     pub stalled: u64,
+    /// Relay: the limits of bytes.
+    pub rates: Rates,
+    /// Relay: the connections that the operator ends in this call.
+    pub stops: BTreeSet<ConnId>,
 }
 
 impl<M> ContractChecker<M> {
     /// Wraps a machine that has had no input.
     pub const fn new(machine: M, world: Shared, who: ProcessId, in_clear: bool) -> Self {
-        Self { machine, world, who, seen: Vec::new(), steps: 0, in_a_row: 0, in_clear, pairs: 0, stalled: 0 }
+        Self {
+            machine,
+            world,
+            who,
+            seen: Vec::new(),
+            steps: 0,
+            in_a_row: 0,
+            in_clear,
+            pairs: 0,
+            stalled: 0,
+            rates: Rates::NONE,
+            stops: BTreeSet::new(),
+        }
     }
 
     /// The machine itself.
@@ -108,6 +128,12 @@ impl<M> ContractChecker<M> {
         self.seen.iter().flatten().filter(|seen| seen.waits).count()
     }
 
+    /// Whether everything for a connection is in its socket.
+    pub fn is_sent(&self, on: ConnId) -> bool {
+        let seen = self.seen.get(on.index as usize).and_then(Option::as_ref);
+        seen.is_some_and(|seen| seen.id == on && seen.queued == 0)
+    }
+
     fn log(&self, what: impl Debug) {
         self.world.borrow_mut().event(|log| {
             let _ = write!(log, "{:?} {what:?}", self.who);
@@ -124,6 +150,7 @@ impl<M> ContractChecker<M> {
             wanted: true,
             is_raw: false,
             peer: None,
+            stream: None,
             gate: None,
             held: 0,
             met: false,
@@ -197,6 +224,10 @@ impl<M> ContractChecker<M> {
                 assert!(self.see(peer, now).clean, "an end that nobody sent");
             }
             Output::Close { on, how } => self.close(*on, *how, now),
+            Output::Event(Event::Paired { hidden, client, id, .. }) => {
+                self.see(*hidden, now).stream = Some((*id, false));
+                self.see(*client, now).stream = Some((*id, true));
+            }
             Output::Event(Event::Waiting { on, .. }) => self.see(*on, now).waits = true,
             Output::Event(Event::WaitingEnded { on, .. }) => {
                 if let Some(Some(seen)) = self.seen.get_mut(on.index as usize) {
@@ -223,6 +254,7 @@ impl<M> ContractChecker<M> {
             // A client may leave a pair cleanly and request the next hidden server.
             assert!(on == client || seen.moved == 0, "a hidden server's connection serves a second client");
             seen.peer = Some(peer);
+            seen.stream = None;
             seen.gate = None;
             seen.held = 0;
             seen.paired = true;
@@ -235,8 +267,9 @@ impl<M> ContractChecker<M> {
     fn close(&mut self, on: ConnId, how: Close, now: Time) {
         let world = Rc::clone(&self.world);
         let who = self.who;
+        let is_stopped = self.stops.contains(&on);
         let seen = self.see(on, now);
-        if seen.paired && seen.closing.is_none() && how == Close::Abort {
+        if !is_stopped && seen.paired && seen.closing.is_none() && how == Close::Abort {
             let world = world.borrow();
             let is_dead = world.socket(who, on).is_none_or(|ep| world.is_dead(ep));
             // A hidden server that ended before its first byte gets no more input: the request goes to another one.
@@ -346,11 +379,17 @@ impl<M: Machine> Machine for ContractChecker<M> {
             *gate = gate.checked_sub(u64::from(read)).expect("more moved than was let pass");
         }
         assert!(read == 0 || !seen.ended || seen.closing.is_some(), "bytes after the end");
+        let stream = seen.stream.filter(|_| seen.peer.is_some());
         if let Some(peer) = seen.peer {
             seen.moved += u64::from(read);
             let peer = self.see(peer, now.mono);
             peer.queued = queued;
             peer.owed += u64::from(read);
+        }
+        if let Some(stream) = stream.filter(|stream| self.rates.limits(*stream)) {
+            let halves = self.seen.iter().flatten().filter(|seen| seen.stream == Some(stream)).count() as u64;
+            let records = if self.in_clear { 0 } else { halves };
+            self.rates.moved(stream, read, records, now.mono);
         }
         self.machine.handle_moved(from, read, queued, now);
     }

@@ -27,7 +27,6 @@ pub fn check_rest<M>(
     is_relay: bool,
     short: bool,
 ) {
-    assert!(!world.has_untold(who), "{who:?}: somebody is in the backlog, and nobody accepts");
     for seen in watched.seen.iter().flatten() {
         check_deadline(world, seen, is_relay);
         let Some(ep) = world.watched(who, seen.id) else { continue };
@@ -111,9 +110,18 @@ fn liveness<M>(
         // The machine decides when they continue.
         (None, Some(_)) if seen.held > 0 => None,
         (None, Some(peer)) if !takes(world, who, watched, peer) => None,
+        // It may wait for tokens.
+        (None, Some(peer)) if !is_stopped(world, watched, seen, peer, ep) => None,
         (None, Some(_)) if readable => Some("bytes are unread, the other side is free, nobody reads"),
         (None, Some(_)) => world.has_end(ep).then_some("an end that nobody passes on"),
     }
+}
+
+/// Whether nothing moves although the rate, if there is one, permits it.
+fn is_stopped<M>(world: &World, watched: &ContractChecker<M>, seen: &Seen, peer: ConnId, ep: Ep) -> bool {
+    let Some(stream) = seen.stream.filter(|stream| watched.rates.limits(*stream)) else { return true };
+    let since = state(watched, peer).map_or(seen.since, |peer| peer.since.max(seen.since));
+    watched.rates.is_stopped(stream, since.max(world.received_at(ep)), world.now())
 }
 
 /// Whether a side of a pair accepts bytes now.

@@ -1,10 +1,12 @@
 //! Draws a plan from its seed, and makes a plan smaller.
 
+use rendezvous_core::registry::Access;
 use rendezvous_core::time::{Span, Time};
 
-use super::{END_TO_END, IDS, Incident, Participant, Plan, id};
+use super::{END_TO_END, IDS, Incident, Participant, Plan, Setting, id};
 use crate::actors::{Behaviour, Ending, Style};
 use crate::rng::Rng;
+use crate::run::TakeOverStep;
 use crate::sim_net::Faults;
 
 /// All clients have started by then.
@@ -63,6 +65,7 @@ impl Plan {
         plan.strike(&mut rng);
         plan.silent = rng.below(3) == 0;
         plan.invite_raw(&mut Rng::new(seed ^ 0x7a77_0000));
+        plan.steer(&mut Rng::new(seed ^ 0x57ee_0000));
         if tls {
             plan.invite_named(&mut Rng::new(seed ^ 0x4e57_0000));
         }
@@ -167,6 +170,47 @@ impl Plan {
                 1 => Incident::Descriptors(u32::try_from(rng.length(16)).unwrap_or(0)),
                 2 => Incident::Revoked(id(rng.below(IDS))),
                 _ => Incident::Killed,
+            };
+            self.incidents.push((at, incident));
+        }
+        self.incidents.sort_by_key(|(at, _)| *at);
+    }
+
+    /// Adds what an operator does, with a generator of its own, as [`Plan::invite_raw`] does.
+    fn steer(&mut self, rng: &mut Rng) {
+        if rng.below(2) == 0 {
+            return;
+        }
+        let replays = rng.below(3) == 0;
+        for number in (0..IDS).filter(|_| replays) {
+            let style = Style::Replayer;
+            self.participants.push(Participant::Hidden { id: id(number), style, seed: rng.next_u64() });
+        }
+        let hosts = self.participants.len() as u64 + 4;
+        for _ in 0..1 + rng.length(12) {
+            let at = Time(1_000_000 + rng.below(HOUR_OF_CLIENTS));
+            let host = rng.below(hosts).to_le_bytes()[0];
+            let is_set = rng.below(3) > 0;
+            let id = id(rng.below(IDS));
+            let setting = match rng.below(6) {
+                0 => Setting::Access(if is_set { Access::Disabled } else { Access::Open }),
+                1 => Setting::Access(if is_set { Access::QuotaUsed } else { Access::Open }),
+                2 => Setting::Pairs(is_set.then(|| u32::try_from(rng.below(4)).unwrap_or(0))),
+                3 | 4 => Setting::Rate(is_set.then(|| 2_000 + rng.length(2_000_000))),
+                _ => Setting::Deny(is_set.then_some(host)),
+            };
+            let incident = match rng.below(9) {
+                0 => Incident::KickedId(id),
+                1 => Incident::KickedHosts(host),
+                2 => Incident::KickedConn(u16::from(host)),
+                3 => Incident::Denied(is_set.then_some(host)),
+                4 => Incident::TakenOver(match rng.below(6) {
+                    0 => Some(TakeOverStep::Load),
+                    1 => Some(TakeOverStep::Tokens),
+                    2 => Some(TakeOverStep::Commit),
+                    _ => None,
+                }),
+                _ => Incident::Set(id, setting),
             };
             self.incidents.push((at, incident));
         }

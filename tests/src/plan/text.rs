@@ -9,6 +9,9 @@
 //! hidden id=2 style=modern:2 seed=7
 //! client id=2 at=2000000 method=GET coy=false bytes=5 send=65536/0 read=65536/0 ending=close patience=120000000
 //! blow at=3000000 clock=-3600
+//! blow at=4000000 set=2 rate=10000
+//! blow at=5000000 kicked-id=2
+//! blow at=6000000 taken-over=whole
 //! ```
 
 use std::collections::BTreeMap;
@@ -16,10 +19,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use rendezvous_core::id::Id;
+use rendezvous_core::registry::Access;
 use rendezvous_core::time::{Span, Time};
 
-use super::{Incident, Participant, Plan, id};
+use super::{Incident, Participant, Plan, Setting, id};
 use crate::actors::{Behaviour, Ending, Style};
+use crate::run::TakeOverStep;
 use crate::sim_net::Faults;
 
 const FIRST_LINE: &str = "rendezvous-plan 1";
@@ -32,6 +37,14 @@ const ENDINGS: [(&str, Ending); 6] = [
     ("lost", Ending::Lost),
     ("cut", Ending::Cut),
 ];
+const STEPS: [(&str, Option<TakeOverStep>); 4] = [
+    ("whole", None),
+    ("load", Some(TakeOverStep::Load)),
+    ("tokens", Some(TakeOverStep::Tokens)),
+    ("commit", Some(TakeOverStep::Commit)),
+];
+const ACCESSES: [(&str, Access); 3] =
+    [("open", Access::Open), ("disabled", Access::Disabled), ("quota-used", Access::QuotaUsed)];
 /// The names of the faults, in the order of [`Faults::rates`].
 const FAULTS: [&str; 8] =
     ["short-recv", "short-send", "would-block", "spurious", "stale", "late", "no-descriptor", "aborted"];
@@ -70,7 +83,29 @@ impl fmt::Display for Plan {
             Incident::Descriptors(most) => writeln!(f, "blow at={} descriptors={most}", at.0),
             Incident::Revoked(id) => writeln!(f, "blow at={} revoked={}", at.0, number(*id)),
             Incident::Killed => writeln!(f, "blow at={} killed=1", at.0),
+            Incident::TakenOver(fails_at) => {
+                writeln!(f, "blow at={} taken-over={}", at.0, step_name(*fails_at))
+            }
+            Incident::Set(id, setting) => writeln!(f, "blow at={} set={} {setting}", at.0, number(*id)),
+            Incident::Denied(host) => writeln!(f, "blow at={} denied={}", at.0, or_none(*host)),
+            Incident::KickedId(id) => writeln!(f, "blow at={} kicked-id={}", at.0, number(*id)),
+            Incident::KickedHosts(host) => writeln!(f, "blow at={} kicked-hosts={host}", at.0),
+            Incident::KickedConn(nth) => writeln!(f, "blow at={} kicked-conn={nth}", at.0),
         })
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Access(access) => {
+                let name = ACCESSES.iter().find(|(_, known)| known == access).map_or("", |(name, _)| name);
+                write!(f, "access={name}")
+            }
+            Self::Pairs(most) => write!(f, "pairs={}", or_none(*most)),
+            Self::Rate(rate) => write!(f, "rate={}", or_none(*rate)),
+            Self::Deny(host) => write!(f, "deny={}", or_none(*host)),
+        }
     }
 }
 
@@ -99,6 +134,7 @@ impl fmt::Display for Participant {
                     Style::Old => "old".to_owned(),
                     Style::EarlySender => "talker".to_owned(),
                     Style::Fickle => "fickle".to_owned(),
+                    Style::Replayer => "replayer".to_owned(),
                     Style::Service => "service".to_owned(),
                 };
                 write!(f, "hidden id={} style={style} seed={seed}", number(*id))
@@ -155,6 +191,19 @@ impl Plan {
                     Incident::Descriptors(most)
                 } else if let Ok(gone) = words.get("revoked") {
                     Incident::Revoked(id(gone))
+                } else if let Ok(step) = words.text("taken-over") {
+                    let known = STEPS.iter().find(|(name, _)| *name == step);
+                    Incident::TakenOver(known.ok_or("an unknown step of a take-over")?.1)
+                } else if let Ok(of) = words.get("set") {
+                    Incident::Set(id(of), words.setting()?)
+                } else if words.text("denied").is_ok() {
+                    Incident::Denied(words.unless_none("denied")?)
+                } else if let Ok(of) = words.get("kicked-id") {
+                    Incident::KickedId(id(of))
+                } else if let Ok(host) = words.get("kicked-hosts") {
+                    Incident::KickedHosts(host)
+                } else if let Ok(nth) = words.get("kicked-conn") {
+                    Incident::KickedConn(nth)
                 } else {
                     words.get::<u8>("killed").map(|_| Incident::Killed)?
                 };
@@ -211,6 +260,7 @@ fn participant(what: &str, words: &Words<'_>) -> Result<Participant, String> {
                 ("old", _) => Style::Old,
                 ("talker", _) => Style::EarlySender,
                 ("fickle", _) => Style::Fickle,
+                ("replayer", _) => Style::Replayer,
                 ("service", _) => Style::Service,
                 _ => return Err("an unknown style".to_owned()),
             };
@@ -256,6 +306,23 @@ impl<'a> Words<'a> {
         Ok((most.parse().map_err(|_| bad())?, Span(rest.parse().map_err(|_| bad())?)))
     }
 
+    /// The value of a key, or `None` for the word `none`.
+    fn unless_none<T: FromStr>(&self, key: &str) -> Result<Option<T>, String> {
+        if self.text(key)? == "none" { Ok(None) } else { self.get(key).map(Some) }
+    }
+
+    fn setting(&self) -> Result<Setting, String> {
+        if let Ok(access) = self.text("access") {
+            let known = ACCESSES.iter().find(|(name, _)| *name == access);
+            return Ok(Setting::Access(known.ok_or("an unknown access")?.1));
+        }
+        Ok(match () {
+            () if self.text("pairs").is_ok() => Setting::Pairs(self.unless_none("pairs")?),
+            () if self.text("rate").is_ok() => Setting::Rate(self.unless_none("rate")?),
+            () => Setting::Deny(self.unless_none("deny")?),
+        })
+    }
+
     fn behaviour(&self) -> Result<Behaviour, String> {
         let ((send_most, send_rest), (read_most, read_rest)) = (self.pace("send")?, self.pace("read")?);
         let (bytes, patience) = (self.get("bytes")?, Span(self.get("patience")?));
@@ -271,6 +338,14 @@ fn ending(name: &str) -> Result<Ending, String> {
 
 fn name_of(ending: Ending) -> &'static str {
     ENDINGS.iter().find(|(_, known)| *known == ending).map_or("", |(name, _)| name)
+}
+
+fn step_name(step: Option<TakeOverStep>) -> &'static str {
+    STEPS.iter().find(|(_, known)| *known == step).map_or("", |(name, _)| name)
+}
+
+fn or_none(value: Option<impl fmt::Display>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
 }
 
 fn number(of: Id) -> u128 {

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Now, Span, Time};
 
-use super::tcp::{Ep, Link, Tcp};
+use super::tcp::{Ep, Link, Segment, Tcp};
 use crate::rng::Rng;
 
 /// A participant of the world: a process with an event loop, or an actor.
@@ -242,6 +242,28 @@ impl World {
                 self.abort(ep);
             }
         }
+    }
+
+    /// Hands the listeners over to another process, with the connections in their backlogs.
+    pub fn hand_listeners(&mut self, from: ProcessId, to: ProcessId) {
+        let listeners = std::mem::take(&mut self.residents[from.0].listeners);
+        for at in &listeners {
+            if let Some(listening) = self.listening.get_mut(at) {
+                listening.who = to;
+                (listening.told, listening.muted) = (false, false);
+            }
+        }
+        self.residents[to.0].listeners = listeners;
+        self.schedule(to);
+    }
+
+    /// Whether the owner of this end knows that the connection has ended, can no longer learn it, or will once it has read
+    /// what arrived before.
+    #[must_use]
+    pub fn knows_end(&self, ep: Ep) -> bool {
+        let tcp = &self.ends[ep.0];
+        let is_told = tcp.fin || tcp.wire.iter().any(|(_, segment)| !matches!(segment, Segment::Bytes(_)));
+        tcp.closed || tcp.dead || is_told || tcp.error.is_some() || self.links[ep.0 / 2].lost
     }
 
     /// Resets everything that a process has, as the system does when it is killed.
