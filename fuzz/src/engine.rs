@@ -19,6 +19,9 @@ enum Operation<'a> {
     Enrol { which: u8, second: u8, plain: u8 },
     Config { strict: bool, hold: u8 },
     Drain,
+    Steer { id: u8, access: u8, pairs: u8 },
+    Kick { id: u8 },
+    TakeOver { step: u8 },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -77,6 +80,9 @@ fn perform(world: &mut World, operation: Operation<'_>) {
         Operation::Enrol { which, second, plain } => world.enrol(which, second, plain),
         Operation::Config { strict, hold } => world.strict(strict, hold),
         Operation::Drain => world.drain(),
+        Operation::Steer { id, access, pairs } => world.steer(id, access, pairs),
+        Operation::Kick { id } => world.kick(id),
+        Operation::TakeOver { step } => world.take_over(step),
     }
     world.judge();
 }

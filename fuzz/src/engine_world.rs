@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use data_encoding::{BASE64, HEXLOWER};
-use rendezvous_core::engine::{Config, Engine, Transport};
+use rendezvous_core::engine::{Config, ConnectionState, Engine, Kick, TakeOver, Transport};
 use rendezvous_core::event::Event;
 use rendezvous_core::http::head::{Finder, Limits};
 use rendezvous_core::http::reply::{ACCEPTED, write_accepted};
 use rendezvous_core::http::response::parse_response;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
-use rendezvous_core::registry::Enrolment;
+use rendezvous_core::registry::{Access, ClientLimits, Enrolment};
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::token::{Algorithm, Key};
 
@@ -30,6 +30,12 @@ pub(crate) struct World {
     peers: BTreeMap<ConnId, Peer>,
     /// Accepted tokens, by ID, secret, step and nonce, since the last list of IDs.
     spent: BTreeSet<(Id, u8, u64, u8)>,
+    /// The arguments of the last list of IDs.
+    listed: (u8, u8, u8),
+    /// What the operator has set, and how many pairs there may be.
+    steered: BTreeMap<Id, (Access, u32, u32)>,
+    /// Another process takes over, or has done so.
+    taken_over: Option<TakeOver>,
 }
 
 /// What a peer has sent, as far as this module wrote it.
@@ -76,26 +82,78 @@ impl World {
         let now = Now { mono: Time(7_000_000), wall: WALL };
         let engine = Engine::new(config, [7; 32], now);
         let (enrolled, peers, spent) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let mut world = Self { shell: Shell::new(engine, now), enrolled, peers, spent };
+        let shell = Shell::new(engine, now);
+        let (listed, steered) = ((0, 0, 0), BTreeMap::new());
+        let mut world = Self { shell, enrolled, peers, spent, listed, steered, taken_over: None };
         world.enrol(0b111, 0, 0b010);
         world
     }
 
     /// One bit for each ID: whether it is enrolled, has its second secret, accepts plain tokens.
     pub(crate) fn enrol(&mut self, which: u8, second: u8, plain: u8) {
+        self.list(which, second, plain);
+        // The replay cache of a removed entry is deleted.
+        self.spent.clear();
+        self.judge();
+    }
+
+    fn list(&mut self, which: u8, second: u8, plain: u8) {
+        self.listed = (which, second, plain);
+        let steered = self.steered.clone();
+        let set = |id| steered.get(&id).copied().unwrap_or((Access::Open, PAIRS_MAX, PAIRS_MAX));
         let bit = |of: u8, at: usize| of >> at & 1;
         let enrolment = |(at, id): (usize, Id)| Enrolment {
             labels: vec![format!("label{at}")],
             plain_tokens: bit(plain, at) == 1,
+            access: set(id).0,
+            clients: ClientLimits { pairs_max: Some(set(id).1), ..ClientLimits::NONE },
             ..Enrolment::new(id, key(id, bit(second, at)))
         };
         let all = || ids().into_iter().enumerate().filter(|(at, _)| bit(which, *at) == 1);
         let list: Vec<Enrolment> = all().map(enrolment).collect();
         self.enrolled = all().map(|(at, id)| (id, bit(second, at))).collect();
         self.shell.call(|engine, now| engine.handle_ids(list, now));
-        // The replay cache of a removed entry is deleted.
-        self.spent.clear();
+    }
+
+    /// The operator changes the access and the limit of pairs of an ID.
+    pub(crate) fn steer(&mut self, id: u8, access: u8, pairs: u8) {
+        let id = ids()[usize::from(id % 3)];
+        let access = [Access::Open, Access::Disabled, Access::QuotaUsed][usize::from(access % 3)];
+        let limit = u32::from(pairs % 4);
+        // Pairs that exist may stay, and be handed over again.
+        let allowed = limit.max(self.pairs_of(id));
+        self.steered.insert(id, (access, limit, allowed));
+        let (which, second, plain) = self.listed;
+        self.list(which, second, plain);
         self.judge();
+    }
+
+    /// The operator ends all connections of an ID.
+    pub(crate) fn kick(&mut self, id: u8) {
+        let id = ids()[usize::from(id % 3)];
+        self.shell.call(|engine, now| engine.handle_kick(&Kick::Id(id), now));
+        let (all, _) = self.shell.machine.list(0, usize::MAX, self.shell.now);
+        let is_left = |state| state != ConnectionState::Closing;
+        assert!(!all.iter().any(|info| info.id == Some(id) && is_left(info.state)), "somebody is left");
+        self.judge();
+    }
+
+    pub(crate) fn take_over(&mut self, step: u8) {
+        let step = [TakeOver::Freeze, TakeOver::Cancel, TakeOver::Retire][usize::from(step % 3)];
+        self.taken_over = match (self.taken_over, step) {
+            (Some(TakeOver::Retire), _) => self.taken_over,
+            (_, TakeOver::Cancel) => None,
+            _ => Some(step),
+        };
+        let pairs = self.shell.machine.pairs();
+        self.shell.call(|engine, now| engine.handle_take_over(step, now));
+        assert!(self.shell.machine.pairs() >= pairs, "a pair ended because of a take-over");
+        self.judge();
+    }
+
+    fn pairs_of(&self, id: Id) -> u32 {
+        let snapshot = self.shell.machine.snapshot(self.shell.now);
+        snapshot.ids.iter().find(|of| of.id == id).map_or(PAIRS_MAX, |of| of.pairs)
     }
 
     pub(crate) fn drain(&mut self) {
@@ -215,6 +273,9 @@ impl World {
 
     fn waits(&mut self, on: ConnId, id: Id, waiting: u32) {
         assert!(waiting <= WAITING_MAX, "{waiting} wait");
+        assert_eq!(self.taken_over, None, "the other process has a copy of the tokens");
+        let access = self.steered.get(&id).map_or(Access::Open, |of| of.0);
+        assert_ne!(access, Access::Disabled, "a disabled hidden server waits");
         let version = self.enrolled.get(&id).copied().expect("an ID that is enrolled");
         let peer = self.peers.entry(on).or_default();
         assert!(is_accepted(&peer.last), "who waits was told so");
@@ -246,6 +307,10 @@ impl World {
             "{:?} is not what a client of {id} sent",
             String::from_utf8_lossy(&got)
         );
+        let (access, _, allowed) =
+            self.steered.get(&id).copied().unwrap_or((Access::Open, PAIRS_MAX, PAIRS_MAX));
+        assert_eq!(access, Access::Open, "a client of an ID that is not served");
+        assert!(!self.enrolled.contains_key(&id) || self.pairs_of(id) <= allowed, "too many pairs of an ID");
         assert!(self.shell.machine.pairs() <= PAIRS_MAX as usize * ids().len(), "too many pairs");
     }
 
