@@ -276,6 +276,8 @@ fn add_list_show_rotate_ticket_and_remove_do_what_they_say() {
     assert!(!fs::read_to_string(folder.file("state/ids")).unwrap().contains(secret));
     assert_eq!(fs::metadata(folder.file("new")).unwrap().permissions().mode() & 0o777, 0o600);
 
+    let elsewhere = ok(&folder, &["id", "add", "away", "--state", "other state"]).out;
+    assert!(elsewhere.contains("id ticket away --state 'other state' --relay"), "{elsewhere}");
     for add in [&["id", "add", "home"][..], &[&["id", "add", "home"][..], &relay].concat()] {
         assert!(
             failed(&folder, add).contains("'home' already exists ('rendezvous id ticket home'"),

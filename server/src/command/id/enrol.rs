@@ -113,7 +113,7 @@ pub(super) fn add(args: &[String]) -> Result<(), Failure> {
     let out = Out::of(&matches, &entry.name, relay.as_ref(), &state)?;
     let mut edit = Edit::begin(&state)?;
     edit.add(&entry)?;
-    finish(edit, out, &entry, "is enrolled")
+    finish(edit, out, &entry, "is enrolled", matches.one("state"))
 }
 
 pub(super) const ROTATE: Spec = Spec {
@@ -137,7 +137,7 @@ pub(super) fn rotate(args: &[String]) -> Result<(), Failure> {
     let key = new_key(secret, old.algorithm(), old.digits(), old.period())?;
     edit.rotate(&name, &key)?;
     let entry = edit.get(&name)?.clone();
-    finish(edit, out, &entry, "has a new secret")
+    finish(edit, out, &entry, "has a new secret", matches.one("state"))
 }
 
 pub(super) const TICKET: Spec = Spec {
@@ -220,12 +220,19 @@ fn trust(matches: &Matches, relay: &RelayUrl, state: &State) -> Result<Trust, Fa
 
 /// Writes the ticket and then the file. A ticket without an ID is harmless and is removed again; an ID without its
 /// ticket would be unusable.
-fn finish(edit: Edit<'_>, out: Option<Out>, entry: &Entry, done: &str) -> Result<(), Failure> {
+fn finish(
+    edit: Edit<'_>,
+    out: Option<Out>,
+    entry: &Entry,
+    done: &str,
+    state: Option<&str>,
+) -> Result<(), Failure> {
     let name = &entry.name;
     let Some(out) = out else {
         commit(edit)?;
+        let state = state.map_or_else(String::new, |state| format!(" --state {}", paste::quoted(state)));
         return print(&format!(
-            "{entry} {done}\nIts ticket: rendezvous id ticket {name} --relay https://HOST:PORT\n"
+            "{entry} {done}\nIts ticket: rendezvous id ticket {name}{state} --relay https://HOST:PORT\n"
         ));
     };
     out.check(entry)?;
