@@ -17,7 +17,7 @@ pub use self::listing::{ConnectionInfo, ConnectionState};
 pub use self::snapshot::{Connections, IdSnapshot, Snapshot};
 pub use self::steer::Kick;
 use self::take_over::Service;
-pub use self::take_over::TakeOver;
+pub use self::take_over::{Quiet, TakeOver};
 use crate::client_hello;
 use crate::conns::Conns;
 use crate::entropy::Entropy;

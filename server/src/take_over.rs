@@ -8,7 +8,8 @@
 //!   Hello ─────────────────────────────────▶  checks the user and the version
 //!   ◀────────────────────────────── Sockets   the listeners, each with a label
 //!   loads everything, opens the rest
-//!   Ready ─────────────────────────────────▶  stops accepting; once no client is held, accepts no registration
+//!   Ready ─────────────────────────────────▶  stops accepting; once no client is held and no
+//!                                             request is on its way, accepts no registration
 //!   ◀────────────────────── Tokens, Traffic   the used tokens; the records of traffic that are not written
 //!   ◀─────────────────────────────── Commit
 //!   Taken ─────────────────────────────────▶  closes its listeners, and releases waiting connections

@@ -9,7 +9,9 @@ use rendezvous::buffer::Sizes;
 use rendezvous::event_loop::{EventLoop, TlsSetup};
 use rendezvous_core::agent::{self, Agent, Seeds};
 use rendezvous_core::connector::{self, Connector};
-use rendezvous_core::engine::{self, ConnectionInfo, ConnectionState, Engine, Kick, TakeOver, Transport};
+use rendezvous_core::engine::{
+    self, ConnectionInfo, ConnectionState, Engine, Kick, Quiet, TakeOver, Transport,
+};
 use rendezvous_core::event::Event;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::Machine;
@@ -313,23 +315,31 @@ impl Run {
         self.retired.push(old);
     }
 
-    /// Stops accepting at a moment at which no client is held, as `serve` does before it hands over.
+    /// Stops accepting until the relay can be frozen, as `serve` does before it hands over.
     fn quiet(&mut self) {
-        for _ in 0..10 {
+        for attempt in 1.. {
             self.pause(true);
-            let since = self.now();
-            let is_quiet = |run: &mut Self| {
-                let held =
-                    run.relay.as_ref().map_or(0, |relay| relay.event_loop.machine().inner().machine().held());
-                held == 0 && run.now().since(since) >= Span::from_millis(50)
-            };
-            if self.until_or(since + Span::from_millis(300), is_quiet) {
-                return;
+            match self.poll_relay(|relay, paused| {
+                Some(relay.quiet(paused, attempt)).filter(|it| *it != Quiet::Wait)
+            }) {
+                None | Some(Quiet::Freeze | Quiet::Wait) => return,
+                Some(Quiet::Resume) => {}
             }
             self.pause(false);
-            self.wait(Span::from_millis(200));
+            let _ = self.poll_relay(|relay, resumed| relay.may_quiet(resumed, attempt).then_some(()));
         }
-        self.pause(true);
+    }
+
+    /// Asks the relay every 10 ms, with the time since the first call, until it answers. Returns `None` if there is none.
+    fn poll_relay<T>(&mut self, mut ask: impl FnMut(&Engine, Span) -> Option<T>) -> Option<T> {
+        let since = self.now();
+        loop {
+            self.wait(Span::from_millis(10));
+            let relay = self.relay.as_ref()?;
+            if let Some(answer) = ask(relay.event_loop.machine().inner().machine(), self.now().since(since)) {
+                return Some(answer);
+            }
+        }
     }
 
     fn pause(&mut self, is_paused: bool) {

@@ -286,7 +286,7 @@ fn a_growing_pool_serves_a_whole_burst_of_clients() {
 #[test]
 fn take_overs_lose_no_request_and_no_transfer_and_leave_idle_processes() {
     let secured = Secured::new();
-    for (is_tls, count, round_trip) in [(false, 4, 40), (true, 2, 20)] {
+    for (is_tls, count, round_trip) in [(false, 4, 40), (true, 2, 100), (true, 2, 200)] {
         let upgrades = upgrade::run(count, Span::from_millis(round_trip), is_tls, &secured);
         println!("TLS {is_tls}: {upgrades:?}");
         assert_eq!((upgrades.refusals.clone(), upgrades.lost, upgrades.transferred), (vec![], 0, true));

@@ -20,6 +20,20 @@ use crate::time::{Now, Span, Time};
 const EARLY_CLIENTS: Span = Span::from_secs(1);
 /// The interval between two releases of waiting connections. Their agents reconnect at once.
 const RELEASE_INTERVAL: Span = Span(500);
+/// No connection is accepted for at least this long before [`TakeOver::Freeze`].
+const QUIET_MIN: Span = Span::from_millis(50);
+/// It is as long as this at most if connections that were accepted before have not sent their requests yet: a TLS handshake
+/// and a request over a distant path take as long. Slow strangers may take longer.
+const UNFINISHED_MAX: Span = Span::from_millis(500);
+/// If clients are still held after this long, connections are accepted again for a while.
+const QUIET_MAX: Span = Span::from_millis(600);
+/// Connections are accepted for this long after the first attempt, twice as long after the second, and so on: hidden servers
+/// over a distant path need several round trips to come back.
+const RESUME_EACH: Span = Span::from_millis(200);
+/// They are accepted for longer while clients are held, up to this long.
+const RESUME_MAX: Span = Span::from_secs(2);
+/// After so many attempts the take-over continues although clients are held.
+const QUIET_ATTEMPTS: u32 = 10;
 /// All waiting connections are released within this time: until its agent is back, clients of an ID are held at the other
 /// process.
 const RELEASE_MAX: Span = Span::from_secs(2);
@@ -35,6 +49,17 @@ pub enum TakeOver {
     Cancel,
     /// The other process accepts connections now. Waiting connections are released, and pairs continue.
     Retire,
+}
+
+/// What the driver does next while it accepts no connections before [`TakeOver::Freeze`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quiet {
+    /// It waits.
+    Wait,
+    /// It freezes the relay.
+    Freeze,
+    /// It accepts connections until [`Engine::may_quiet`]: clients are held, whose hidden servers must come back first.
+    Resume,
 }
 
 /// Whether the relay accepts new clients and hidden servers.
@@ -60,6 +85,29 @@ impl Engine {
             (Service::Full | Service::Frozen, TakeOver::Retire) => self.retire(now),
             _ => {}
         }
+    }
+
+    /// What the driver does next if it has accepted no connection for `paused`, in this attempt, the first of which is 1.
+    #[must_use]
+    pub fn quiet(&self, paused: Span, attempt: u32) -> Quiet {
+        if paused < QUIET_MIN {
+            return Quiet::Wait;
+        }
+        let is_over = paused >= QUIET_MAX;
+        match (self.held(), self.unfinished()) {
+            (0, 0) => Quiet::Freeze,
+            (0, _) if paused >= UNFINISHED_MAX => Quiet::Freeze,
+            _ if is_over && attempt >= QUIET_ATTEMPTS => Quiet::Freeze,
+            _ if is_over => Quiet::Resume,
+            _ => Quiet::Wait,
+        }
+    }
+
+    /// Whether the driver may begin the next attempt, if it has accepted connections for `resumed` after this one.
+    #[must_use]
+    pub fn may_quiet(&self, resumed: Span, attempt: u32) -> bool {
+        let least = Span(RESUME_EACH.0.saturating_mul(attempt.into()));
+        resumed >= RESUME_MAX || resumed >= least && self.held() == 0
     }
 
     /// The number of held clients.
@@ -109,7 +157,7 @@ impl Engine {
 
     fn retire(&mut self, now: Now) {
         self.service = Service::Retired(now.mono);
-        let early = self.early_clients();
+        let early = self.unfinished();
         let mut waiting: BTreeMap<Id, Vec<ConnId>> = BTreeMap::new();
         let mut held = Vec::new();
         for on in self.conns.open_ids() {
@@ -156,8 +204,8 @@ impl Engine {
     }
 
     /// The number of connections whose request is not complete.
-    fn early_clients(&self) -> usize {
-        let is_early = |state: &State| match state {
+    fn unfinished(&self) -> usize {
+        let is_unfinished = |state: &State| match state {
             State::Proxied
             | State::Hello { .. }
             | State::Securing
@@ -170,7 +218,7 @@ impl Engine {
             | State::Hidden { .. }
             | State::Client { .. } => false,
         };
-        self.conns.states().flatten().filter(|state| is_early(state)).count()
+        self.conns.states().flatten().filter(|state| is_unfinished(state)).count()
     }
 
     /// The deadline of a waiting connection has passed. Releases it if another process has taken over; otherwise, and if it

@@ -1,9 +1,10 @@
 //! Another process takes over from the relay.
 
-use rendezvous_core::engine::TakeOver;
+use rendezvous_core::engine::{Quiet, TakeOver};
 use rendezvous_core::event::{Event, WaitingEnd};
-use rendezvous_core::machine::{Close, ConnId};
+use rendezvous_core::machine::{Close, ConnId, End};
 use rendezvous_core::registry::UsedToken;
+use rendezvous_core::time::Span;
 
 use crate::world::World;
 use crate::{ANSWER, ID, OK, OTHER, both, bound_connect, config, enrolled, get, plain_connect, world};
@@ -31,6 +32,28 @@ impl World {
         }
         all
     }
+}
+
+#[test]
+fn a_relay_is_frozen_when_no_request_is_on_its_way_and_no_client_is_held() {
+    let mut world = world();
+    let quiet = |world: &World, paused, attempt| world.engine.quiet(Span::from_millis(paused), attempt);
+    assert_eq!((quiet(&world, 49, 1), quiet(&world, 50, 1)), (Quiet::Wait, Quiet::Freeze));
+    // A client over a distant path, or a slow stranger.
+    let client = world.client_sends("GET / HT");
+    assert_eq!((quiet(&world, 499, 1), quiet(&world, 500, 1)), (Quiet::Wait, Quiet::Freeze));
+    world.end(client, End::Reset);
+    assert_eq!(quiet(&world, 50, 1), Quiet::Freeze);
+    // A client that is held until its hidden server is back, for which connections must be accepted.
+    world.pair(ID);
+    world.client_sends(get(ID));
+    assert_eq!((quiet(&world, 599, 1), quiet(&world, 600, 9)), (Quiet::Wait, Quiet::Resume));
+    let may_quiet =
+        |world: &World, resumed, attempt| world.engine.may_quiet(Span::from_millis(resumed), attempt);
+    assert!(!may_quiet(&world, 1_999, 1) && may_quiet(&world, 2_000, 1));
+    assert_eq!(quiet(&world, 600, 10), Quiet::Freeze, "not for ever");
+    world.register(ID);
+    assert!(!may_quiet(&world, 599, 3) && may_quiet(&world, 600, 3));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use miniserde::json;
-use rendezvous_core::engine::{Engine, TakeOver as EngineStep};
+use rendezvous_core::engine::{Engine, Quiet, TakeOver as EngineStep};
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
 
@@ -34,13 +34,6 @@ use crate::usage::Usage;
 const LOADING: Span = Span::from_secs(60);
 /// How long the new process may take for each later step.
 const STEP_TIMEOUT: Span = Span::from_secs(10);
-/// No connection is accepted for at least this long, so that those that were accepted can send their requests.
-const QUIET_MIN: Span = Span::from_millis(50);
-/// If clients are still held after this long, connections are accepted again for [`QUIET_PAUSE`].
-const QUIET_MAX: Span = Span::from_millis(300);
-const QUIET_PAUSE: Span = Span::from_millis(200);
-/// After so many attempts the take-over continues although clients are held.
-const QUIET_ATTEMPTS: u32 = 10;
 /// The interval of steps that wait for no edge.
 const STEP: Span = Span::from_millis(10);
 
@@ -88,10 +81,10 @@ enum Stage {
 enum Step {
     /// The other process loads its files, until this time.
     Loading { until: Time },
-    /// No connection is accepted since this time, until no client is held.
+    /// No connection is accepted since this time, until no client is held and no request is on its way.
     Quieting { attempt: u32, since: Time },
-    /// Connections are accepted again until this time, because clients were held.
-    Pausing { attempt: u32, until: Time },
+    /// Connections are accepted again since this time, because clients were held in this attempt.
+    Resuming { attempt: u32, since: Time },
     /// No registration is accepted. A write of the traffic may be in progress, until this time.
     Finishing { until: Time },
     /// Tokens and records are sent, until this time.
@@ -181,8 +174,11 @@ impl TakeOver {
     pub(super) fn due(&self, now: Time) -> Option<Time> {
         let step = match &self.stage {
             Stage::HandingOver { step, .. } => Some(match step {
-                Step::Loading { until } | Step::Pausing { until, .. } | Step::Committed { until } => *until,
-                Step::Quieting { .. } | Step::Finishing { .. } | Step::Sending { .. } => now + STEP,
+                Step::Loading { until } | Step::Committed { until } => *until,
+                Step::Quieting { .. }
+                | Step::Resuming { .. }
+                | Step::Finishing { .. }
+                | Step::Sending { .. } => now + STEP,
             }),
             Stage::Serving | Stage::Retired { .. } => None,
         };
@@ -363,23 +359,27 @@ impl TakeOver {
             }
             Step::Loading { .. } => {}
             Step::Quieting { attempt, since } => {
-                let passed = now.mono.since(*since);
-                let is_quiet = acme::inner(event_loop.machine()).machine().held() == 0;
-                let is_last = *attempt >= QUIET_ATTEMPTS;
-                if passed >= QUIET_MIN && is_quiet || passed >= QUIET_MAX && is_last {
-                    event_loop
-                        .call(|host, now| acme::inner_mut(host).handle_take_over(EngineStep::Freeze, now));
-                    *step = Step::Finishing { until: now.mono + STEP_TIMEOUT };
-                    self.step(relay, event_loop, now);
-                } else if passed >= QUIET_MAX {
-                    event_loop.pause_accepting(false);
-                    *step = Step::Pausing { attempt: *attempt + 1, until: now.mono + QUIET_PAUSE };
+                let paused = now.mono.since(*since);
+                match acme::inner(event_loop.machine()).machine().quiet(paused, *attempt) {
+                    Quiet::Wait => {}
+                    Quiet::Freeze => {
+                        event_loop.call(|host, now| {
+                            acme::inner_mut(host).handle_take_over(EngineStep::Freeze, now)
+                        });
+                        *step = Step::Finishing { until: now.mono + STEP_TIMEOUT };
+                        self.step(relay, event_loop, now);
+                    }
+                    Quiet::Resume => {
+                        event_loop.pause_accepting(false);
+                        *step = Step::Resuming { attempt: *attempt, since: now.mono };
+                    }
                 }
             }
-            Step::Pausing { attempt, until } => {
-                if *until <= now.mono {
+            Step::Resuming { attempt, since } => {
+                let resumed = now.mono.since(*since);
+                if acme::inner(event_loop.machine()).machine().may_quiet(resumed, *attempt) {
                     event_loop.pause_accepting(true);
-                    *step = Step::Quieting { attempt: *attempt, since: now.mono };
+                    *step = Step::Quieting { attempt: *attempt + 1, since: now.mono };
                 }
             }
             Step::Finishing { until } => {
