@@ -197,7 +197,10 @@ const fn not_sealed(status: u16) -> &'static str {
         101 => {
             "the stream would start without TLS to the agent: the agent has no --end-to-end, or the relay removes it"
         }
-        403 => "the relay's operator has disabled the ID, or admits no clients from this address",
+        403 => {
+            "refused: the relay's operator has disabled the ID, or admits no clients from this address; otherwise check \
+             that the agent has --end-to-end and --stream"
+        }
         502 => "the hidden server's agent has no --end-to-end, or it disconnected",
         _ => "unexpected answer: check that the agent has --end-to-end and --stream",
     }
