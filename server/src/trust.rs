@@ -156,7 +156,8 @@ impl ServerCertVerifier for ByKey {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let verdict = self.check(end_entity).map(|()| ServerCertVerified::assertion());
-        self.refused.update(&verdict, end_entity, OTHER_KEY);
+        let expected = if let Keys::Pinned(pins) = &self.keys { &pins[..] } else { &[] };
+        self.refused.update(&verdict, end_entity, expected, OTHER_KEY);
         verdict
     }
 
@@ -382,8 +383,15 @@ const INTERCEPTED: &str = "if the issuer is a proxy or a firewall of your networ
 
 impl Refused {
     /// Logs whose certificate a server presented, if it was refused and if it is not the one that was refused before.
-    /// Behind an intercepting proxy it is that of the proxy.
-    fn update<T>(&self, verdict: &Result<T, Error>, certificate: &CertificateDer<'_>, hint: &str) {
+    /// Behind an intercepting proxy it is that of the proxy. Its own pin is not logged: users would copy it into a ticket or
+    /// a command, but an attacker may have chosen it.
+    fn update<T>(
+        &self,
+        verdict: &Result<T, Error>,
+        certificate: &CertificateDer<'_>,
+        expected: &[Pin],
+        hint: &str,
+    ) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if verdict.is_ok() {
             *last = None;
@@ -393,7 +401,7 @@ impl Refused {
         if pin.is_some() && *last == pin {
             return;
         }
-        let shown = pin.as_ref().map_or_else(String::new, |pin| format!(" pin={pin}"));
+        let shown = expected.iter().map(|pin| format!(" expected={pin}")).collect::<String>();
         let issuer = x509::issuer_shown(certificate);
         log::warn!("event=certificate-refused issuer={issuer}{shown} hint=\"{hint}\"");
         *last = pin;
@@ -411,7 +419,7 @@ impl ServerCertVerifier for ByAuthority {
     ) -> Result<ServerCertVerified, Error> {
         let verdict = self.check(end_entity, intermediates, server_name, now);
         let made_here = x509::issuer_shown(end_entity).contains(MADE_HERE);
-        self.refused.update(&verdict, end_entity, if made_here { SELF_SIGNED } else { INTERCEPTED });
+        self.refused.update(&verdict, end_entity, &[], if made_here { SELF_SIGNED } else { INTERCEPTED });
         verdict
     }
 
