@@ -258,6 +258,18 @@ pub struct Upstream {
     pub relay: String,
     /// The hidden server's name, which the relay logs too; `None` in a connector.
     pub name: Option<String>,
+    /// Where an agent connects to for HTTP clients, and for those that its service terminates the TLS of.
+    pub service: Option<String>,
+    /// Where it connects to for streams, if that is one place.
+    pub stream: Option<String>,
+}
+
+impl Upstream {
+    /// A relay without local services.
+    #[must_use]
+    pub const fn new(relay: String, name: Option<String>) -> Self {
+        Self { relay, name, service: None, stream: None }
+    }
 }
 
 /// The relays of an agent or connector, by the machine's index of upstreams.
@@ -323,6 +335,9 @@ struct UpstreamText<'a> {
 
 struct NameText<'a>(Option<&'a str>);
 
+/// The address of a local service. Begins with a space, too.
+struct To<'a>(Option<&'a str>);
+
 struct Conn(ConnId);
 struct From(Option<SocketAddr>);
 struct Millis(Span);
@@ -334,6 +349,12 @@ impl fmt::Display for UpstreamText<'_> {
         let name = NameText(upstream.and_then(|upstream| upstream.name.as_deref()));
         let relay = Escaped(upstream.map_or("?", |upstream| upstream.relay.as_str()));
         write!(f, "{name} {key}={relay}")
+    }
+}
+
+impl fmt::Display for To<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |to| write!(f, " to={to}"))
     }
 }
 
@@ -445,13 +466,19 @@ impl fmt::Display for Line<'_> {
                 write!(f, "event=tls-failed conn={conn}{name} reason={}{from}", Escaped(tls(why)))
             }
             Event::DialFailed { on, what, why, again } => {
-                let (what, upstream) = match what {
-                    Target::Relay(upstream) => ("relay", upstream),
-                    Target::Service(upstream) => ("service", upstream),
-                    Target::Stream(upstream) => ("stream", upstream),
+                let of = |upstream: u16| self.upstreams.get(usize::from(upstream));
+                let (what, upstream, to) = match what {
+                    Target::Relay(upstream) => ("relay", upstream, None),
+                    Target::Service(upstream) => {
+                        ("service", upstream, of(upstream).and_then(|of| of.service.as_deref()))
+                    }
+                    Target::Stream(upstream) => {
+                        ("stream", upstream, of(upstream).and_then(|of| of.stream.as_deref()))
+                    }
                 };
-                let (conn, relay) = (Conn(on), self.upstream("relay", upstream));
-                write!(f, "event=unreachable what={what} conn={conn}{relay} reason={}", Escaped(dial(why)))?;
+                let (conn, relay, to) = (Conn(on), self.upstream("relay", upstream), To(to));
+                let reason = Escaped(dial(why));
+                write!(f, "event=unreachable what={what} conn={conn}{relay}{to} reason={reason}")?;
                 if what != "relay" {
                     f.write_str(" answered=502")?;
                 }
@@ -459,10 +486,11 @@ impl fmt::Display for Line<'_> {
             }
             Event::ServiceTlsFailed { on, upstream, why } => {
                 let (conn, relay) = (Conn(on), self.upstream("relay", upstream));
+                let of = self.upstreams.get(usize::from(upstream));
+                let (to, reason) = (To(of.and_then(|of| of.service.as_deref())), Escaped(tls(why)));
                 write!(
                     f,
-                    "event=unreachable what=service conn={conn}{relay} reason={} answered=502",
-                    Escaped(tls(why))
+                    "event=unreachable what=service conn={conn}{relay}{to} reason={reason} answered=502"
                 )
             }
             Event::Registered { on, upstream, waiting } => {

@@ -328,7 +328,13 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         tls.upstreams.push(upstream::tls_of(&ticket)?);
         ports_of_relays.push(ticket.relay.port);
         names.add(ticket.id, &name);
-        relays_in_logs.push(logging::Upstream { relay: ticket.relay.to_string(), name: Some(name) });
+        let service = to.as_ref().map(|to| &to.at).or(tls_to.as_ref()).map(ToString::to_string);
+        let only_stream = stream.as_ref().filter(|_| ports.is_empty()).map(ToString::to_string);
+        relays_in_logs.push(logging::Upstream {
+            service,
+            stream: only_stream,
+            ..logging::Upstream::new(ticket.relay.to_string(), Some(name))
+        });
         let tls_of_service = match &to {
             Some(to) => local_tls(to, &mut service_tls, relays)?,
             None => None,

@@ -164,8 +164,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             .adopt(stdio_listener, Sock::Stdio(Box::new(sock)), nowhere)
             .map_err(|error| cannot("watch standard input and output", &error))?;
     }
-    let mut program =
-        ConnectProgram { relay: logging::Upstream { relay: relay.to_string(), name: None }, stdio };
+    let mut program = ConnectProgram { relay: logging::Upstream::new(relay.to_string(), None), stdio };
     daemon::run(&mut program, &mut event_loop, drain)?;
     if !stdio {
         return Ok(());

@@ -170,7 +170,7 @@ impl Program for Demo {
 
     fn event(&mut self, event: &Event) {
         let names = Names([(self.id, NAME.to_owned())].into());
-        let upstream = logging::Upstream { relay: self.relay.to_string(), name: Some(NAME.to_owned()) };
+        let upstream = logging::Upstream::new(self.relay.to_string(), Some(NAME.to_owned()));
         logging::event(event, &names, &[upstream]);
     }
 

@@ -48,7 +48,8 @@ fn a_local_service_that_is_down() {
     let answer = relay.ask(get(&home.id));
     assert_eq!(answer.status(), 502);
     assert!(answer.text().starts_with("{\"error\":{\"permanent\":"), "{answer:?}");
-    agent.expect_line(lines::UNREACHABLE);
+    let line = agent.pick("the reason", |line| line.contains(lines::UNREACHABLE).then(|| line.to_owned()));
+    assert!(line.contains(&format!(" to={address} reason=\"connection refused\"")), "{line}");
     // When the service starts, the agent connects to it.
     socket.listen(16).expect("it is bound");
     page_on(TcpListener::from(socket));
