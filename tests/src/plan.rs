@@ -125,7 +125,7 @@ pub enum Incident {
     TakenOver(Option<TakeOverStep>),
     /// The operator changes a setting of an ID.
     Set(Id, Setting),
-    /// The operator denies these addresses: see [`hosts`].
+    /// The operator denies these addresses: see `hosts`.
     Denied(Option<u8>),
     /// The operator ends all connections of an ID.
     KickedId(Id),
@@ -144,7 +144,7 @@ pub enum Setting {
     Pairs(Option<u32>),
     /// The limit of bytes per second, each way.
     Rate(Option<u64>),
-    /// These addresses are refused: see [`hosts`].
+    /// These addresses are refused: see `hosts`.
     Deny(Option<u8>),
 }
 
