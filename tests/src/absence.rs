@@ -4,16 +4,15 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use rendezvous::buffer::Sizes;
-use rendezvous_core::agent::{self, EndToEnd, Upstream};
+use rendezvous_core::agent::{self, Upstream};
 use rendezvous_core::engine::{self, Transport};
 use rendezvous_core::id::Id;
-use rendezvous_core::relay_client::Relay;
 use rendezvous_core::time::Span;
 
-use crate::actors::{Actor, Behaviour, Client, Hidden, Style, key_of};
+use crate::actors::{Actor, Behaviour, Client, Hidden, Style};
 use crate::plan::{address, id};
 use crate::rng::Rng;
-use crate::run::{Run, SIZES, relay_address};
+use crate::run::{Run, SIZES, relay_address, upstream};
 use crate::secured::Secured;
 use crate::sim_net::Faults;
 
@@ -48,9 +47,7 @@ pub struct Return {
 /// Something that must hold does not.
 #[must_use]
 pub fn run(agents: Agents, absence: Span, clients: u64, secured: &Secured) -> Return {
-    let latency = Span(agents.round_trip.0 / 2);
-    let faults = Faults { latency_min: latency, latency_max: latency, room_max: 32_768, ..Faults::default() };
-    let mut run = Run::new(1, faults);
+    let mut run = Run::new(1, Faults::path(agents.round_trip));
     let ids: Vec<Id> = (0..agents.count).map(id).collect();
     let start_relay = |run: &mut Run| {
         let transport = if agents.is_tls { Transport::Tls } else { Transport::Plain };
@@ -64,7 +61,7 @@ pub fn run(agents: Agents, absence: Span, clients: u64, secured: &Secured) -> Re
     }
     for ((&id, number), seed) in ids.iter().zip(0..).zip((0..=u8::MAX).cycle()) {
         let service = (number < clients).then(|| address(2, id).into());
-        let upstream = Upstream { service, ..upstream(agents, id) };
+        let upstream = Upstream { service, ..upstream(id, agents.is_tls, agents.pool) };
         let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };
         run.start_agent(config, Sizes::for_peer(), secured.peer(agents.is_tls), seed);
     }
@@ -97,24 +94,4 @@ pub fn run(agents: Agents, absence: Span, clients: u64, secured: &Secured) -> Re
 /// Whether each agent has a connection that waits.
 fn all_wait(run: &Run) -> bool {
     run.agents.iter().all(|agent| agent.event_loop.machine().inner().waiting(0) > 0)
-}
-
-fn upstream(agents: Agents, id: Id) -> Upstream {
-    let relay = Relay { place: relay_address().into(), tls: agents.is_tls, host_header: "relay".to_owned() };
-    Upstream {
-        ports: Vec::new(),
-        stream_takes_ports: false,
-        service_h2: false,
-        end_to_end: EndToEnd::Off,
-        basic_auth: None,
-        relay,
-        id,
-        key: key_of(id),
-        plain: false,
-        pool: agents.pool,
-        pool_max: agents.pool,
-        service: None,
-        service_tls: None,
-        stream: None,
-    }
 }

@@ -7,13 +7,12 @@ use rendezvous::buffer::Sizes;
 use rendezvous_core::agent::{self, POOL, Upstream};
 use rendezvous_core::engine::{self, Transport};
 use rendezvous_core::event::Event;
-use rendezvous_core::relay_client::Relay;
 use rendezvous_core::time::Span;
 
-use crate::actors::{Actor, Behaviour, Client, Hidden, Style, key_of};
+use crate::actors::{Actor, Behaviour, Client, Hidden, Style};
 use crate::plan::{address, id};
 use crate::rng::Rng;
-use crate::run::{Run, SIZES, relay_address};
+use crate::run::{Run, SIZES, relay_address, upstream};
 use crate::secured::Secured;
 use crate::sim_net::Faults;
 
@@ -37,30 +36,12 @@ pub struct Burst {
 /// An invariant is violated.
 #[must_use]
 pub fn run(clients: usize, round_trip: Span, pool_max: u16, secured: &Secured) -> Burst {
-    let latency = Span(round_trip.0 / 2);
-    let faults = Faults { latency_min: latency, latency_max: latency, room_max: 32_768, ..Faults::default() };
-    let mut run = Run::new(1, faults);
+    let mut run = Run::new(1, Faults::path(round_trip));
     let config = engine::Config { listeners: vec![Transport::Tls], ..engine::Config::default() };
     run.start_relay(config, SIZES, secured.server(true), &[id(0)]);
     let at = address(2, id(0));
     run.add(Hidden::new(at, id(0), Style::Service, Rng::new(1)).holding(Behaviour::plain(100)), Some(at));
-    let relay = Relay { place: relay_address().into(), tls: true, host_header: "relay".to_owned() };
-    let upstream = Upstream {
-        ports: Vec::new(),
-        stream_takes_ports: false,
-        service_h2: false,
-        end_to_end: rendezvous_core::agent::EndToEnd::Off,
-        basic_auth: None,
-        relay,
-        id: id(0),
-        key: key_of(id(0)),
-        plain: false,
-        pool: POOL,
-        pool_max,
-        service: Some(at.into()),
-        service_tls: None,
-        stream: None,
-    };
+    let upstream = Upstream { pool_max, service: Some(at.into()), ..upstream(id(0), true, POOL) };
     let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };
     run.start_agent(config, Sizes::for_peer(), secured.peer(true), 1);
     run.wait(Span::from_secs(60));

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use rendezvous::buffer::Sizes;
 use rendezvous::event_loop::{EventLoop, TlsSetup};
-use rendezvous_core::agent::{self, Agent, Seeds};
+use rendezvous_core::agent::{self, Agent, EndToEnd, Seeds, Upstream};
 use rendezvous_core::connector::{self, Connector};
 use rendezvous_core::engine::{
     self, ConnectionInfo, ConnectionState, Engine, Kick, Quiet, TakeOver, Transport,
@@ -17,6 +17,7 @@ use rendezvous_core::id::Id;
 use rendezvous_core::machine::Machine;
 use rendezvous_core::prefix::Prefix;
 use rendezvous_core::registry::Enrolment;
+use rendezvous_core::relay_client::Relay;
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
 
@@ -667,6 +668,26 @@ impl Run {
             let now = world.clocks(relay.who);
             relay.check_compliance(now, &world, &self.steering);
         }
+    }
+}
+
+/// An agent's upstream without services and with a pool that does not grow.
+pub(crate) fn upstream(id: Id, is_tls: bool, pool: u16) -> Upstream {
+    Upstream {
+        ports: Vec::new(),
+        stream_takes_ports: false,
+        service_h2: false,
+        end_to_end: EndToEnd::Off,
+        basic_auth: None,
+        relay: Relay { place: relay_address().into(), tls: is_tls, host_header: "relay".to_owned() },
+        id,
+        key: key_of(id),
+        plain: false,
+        pool,
+        pool_max: pool,
+        service: None,
+        service_tls: None,
+        stream: None,
     }
 }
 

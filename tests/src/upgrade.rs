@@ -4,17 +4,16 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use rendezvous::buffer::Sizes;
-use rendezvous_core::agent::{self, EndToEnd, POOL, POOL_MAX, Upstream};
+use rendezvous_core::agent::{self, POOL, POOL_MAX, Upstream};
 use rendezvous_core::engine::{self, Transport};
 use rendezvous_core::event::{Event, RelayLoss};
 use rendezvous_core::machine::End;
-use rendezvous_core::relay_client::Relay;
 use rendezvous_core::time::Span;
 
-use crate::actors::{Behaviour, Client, Hidden, Style, key_of};
+use crate::actors::{Behaviour, Client, Hidden, Style};
 use crate::plan::{address, id};
 use crate::rng::Rng;
-use crate::run::{Run, Runs, SIZES, relay_address};
+use crate::run::{Run, Runs, SIZES, relay_address, upstream};
 use crate::secured::Secured;
 use crate::sim_net::Faults;
 
@@ -48,9 +47,7 @@ pub struct Upgrades {
 /// An invariant is violated.
 #[must_use]
 pub fn run(count: u64, round_trip: Span, is_tls: bool, secured: &Secured) -> Upgrades {
-    let latency = Span(round_trip.0 / 2);
-    let faults = Faults { latency_min: latency, latency_max: latency, room_max: 32_768, ..Faults::default() };
-    let mut run = Run::new(3, faults);
+    let mut run = Run::new(3, Faults::path(round_trip));
     let transport = if is_tls { Transport::Tls } else { Transport::Plain };
     let config = engine::Config { listeners: vec![transport], ..engine::Config::default() };
     run.start_relay(config, SIZES, secured.server(is_tls), &[id(0)]);
@@ -59,23 +56,7 @@ pub fn run(count: u64, round_trip: Span, is_tls: bool, secured: &Secured) -> Upg
     // The first client reads 100 times in all this time, the others at once.
     let (bytes, most) = (3_200, 32);
     run.add(Hidden::new(at, id(0), Style::Service, Rng::new(1)).holding(Behaviour::plain(bytes)), Some(at));
-    let relay = Relay { place: relay_address().into(), tls: is_tls, host_header: "relay".to_owned() };
-    let upstream = Upstream {
-        ports: Vec::new(),
-        stream_takes_ports: false,
-        service_h2: false,
-        end_to_end: EndToEnd::Off,
-        basic_auth: None,
-        relay,
-        id: id(0),
-        key: key_of(id(0)),
-        plain: false,
-        pool: POOL,
-        pool_max: POOL_MAX,
-        service: Some(at.into()),
-        service_tls: None,
-        stream: None,
-    };
+    let upstream = Upstream { pool_max: POOL_MAX, service: Some(at.into()), ..upstream(id(0), is_tls, POOL) };
     let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };
     run.start_agent(config, Sizes::for_peer(), secured.peer(is_tls), 1);
     run.wait(Span::from_secs(5));

@@ -43,6 +43,15 @@ pub struct Faults {
     pub room_max: usize,
 }
 
+impl Faults {
+    /// No faults: only a path with this round-trip time, and windows of 32 KiB.
+    #[must_use]
+    pub fn path(round_trip: Span) -> Self {
+        let latency = Span(round_trip.0 / 2);
+        Self { latency_min: latency, latency_max: latency, room_max: 32_768, ..Self::default() }
+    }
+}
+
 /// The result of connecting to an address without a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
