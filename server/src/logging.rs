@@ -320,6 +320,16 @@ impl Line<'_> {
         UpstreamText { key, upstream: self.upstreams.get(usize::from(upstream)) }
     }
 
+    /// Where the HTTP service of an upstream is.
+    fn service(&self, upstream: u16) -> To<'_> {
+        To(self.upstreams.get(usize::from(upstream)).and_then(|upstream| upstream.service.as_deref()))
+    }
+
+    /// Where the stream service of an upstream is.
+    fn stream(&self, upstream: u16) -> To<'_> {
+        To(self.upstreams.get(usize::from(upstream)).and_then(|upstream| upstream.stream.as_deref()))
+    }
+
     /// The hidden server's name, if the connection is for one with a name.
     fn name_of(&self, upstream: Option<u16>) -> NameText<'_> {
         let upstream = upstream.and_then(|upstream| self.upstreams.get(usize::from(upstream)));
@@ -466,17 +476,12 @@ impl fmt::Display for Line<'_> {
                 write!(f, "event=tls-failed conn={conn}{name} reason={}{from}", Escaped(tls(why)))
             }
             Event::DialFailed { on, what, why, again } => {
-                let of = |upstream: u16| self.upstreams.get(usize::from(upstream));
                 let (what, upstream, to) = match what {
-                    Target::Relay(upstream) => ("relay", upstream, None),
-                    Target::Service(upstream) => {
-                        ("service", upstream, of(upstream).and_then(|of| of.service.as_deref()))
-                    }
-                    Target::Stream(upstream) => {
-                        ("stream", upstream, of(upstream).and_then(|of| of.stream.as_deref()))
-                    }
+                    Target::Relay(upstream) => ("relay", upstream, To(None)),
+                    Target::Service(upstream) => ("service", upstream, self.service(upstream)),
+                    Target::Stream(upstream) => ("stream", upstream, self.stream(upstream)),
                 };
-                let (conn, relay, to) = (Conn(on), self.upstream("relay", upstream), To(to));
+                let (conn, relay) = (Conn(on), self.upstream("relay", upstream));
                 let reason = Escaped(dial(why));
                 write!(f, "event=unreachable what={what} conn={conn}{relay}{to} reason={reason}")?;
                 if what != "relay" {
@@ -485,9 +490,8 @@ impl fmt::Display for Line<'_> {
                 again.map_or(Ok(()), |again| write!(f, " retry_in={}", Millis(again)))
             }
             Event::ServiceTlsFailed { on, upstream, why } => {
-                let (conn, relay) = (Conn(on), self.upstream("relay", upstream));
-                let of = self.upstreams.get(usize::from(upstream));
-                let (to, reason) = (To(of.and_then(|of| of.service.as_deref())), Escaped(tls(why)));
+                let (conn, relay, to) = (Conn(on), self.upstream("relay", upstream), self.service(upstream));
+                let reason = Escaped(tls(why));
                 write!(
                     f,
                     "event=unreachable what=service conn={conn}{relay}{to} reason={reason} answered=502"
