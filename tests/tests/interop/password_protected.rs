@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::curl::text;
+use crate::curl::{curl_of, text};
 use crate::harness::{Case, case};
 use crate::hidden::{page, page_text};
 use crate::peers::{Peer, script};
@@ -76,19 +76,8 @@ impl Protected {
 }
 
 fn curl(world: &World) -> Command {
-    let mut curl = Peer::Curl.command();
-    curl.args([
-        "-q",
-        "-sS",
-        "--max-time",
-        "60",
-        "--noproxy",
-        "*",
-        "-H",
-        "Host: home.example.test",
-        "--cacert",
-    ]);
-    curl.arg(world.certificate());
+    let mut curl = curl_of(world);
+    curl.args(["-H", "Host: home.example.test"]);
     curl
 }
 
