@@ -105,7 +105,7 @@ pub(crate) fn run(bytes: &[u8]) {
     shell.call(Agent::handle_drain);
     shell.clear();
     judge(&mut shell, &most, &streams, &mut key);
-    assert_eq!((shell.machine.pairs(), shell.machine.connections()), (0, 0), "somebody is left");
+    assert_eq!((shell.machine.pairs(), shell.machine.connections()), (0, 0), "a connection is left");
     assert!(shell.machine.is_done());
 }
 

@@ -134,7 +134,7 @@ impl World {
         self.shell.call(|engine, now| engine.handle_kick(&Kick::Id(id), now));
         let (all, _) = self.shell.machine.list(0, usize::MAX, self.shell.now);
         let is_left = |state| state != ConnectionState::Closing;
-        assert!(!all.iter().any(|info| info.id == Some(id) && is_left(info.state)), "somebody is left");
+        assert!(!all.iter().any(|info| info.id == Some(id) && is_left(info.state)), "a connection is left");
         self.judge();
     }
 
@@ -320,7 +320,7 @@ impl World {
         assert_eq!(
             (self.shell.machine.pairs(), self.shell.machine.connections()),
             (0, 0),
-            "somebody is left"
+            "a connection is left"
         );
     }
 }

@@ -100,7 +100,7 @@ impl ByteLedger {
         })
     }
 
-    /// One of the last registrations of an ID, for somebody who has copied it.
+    /// One of the last registrations of an ID, for a peer that has copied it.
     pub fn copied(&self, id: Id, back: usize) -> Option<&str> {
         let of_id = self.registrations.iter().rev().filter(|(of, _)| *of == id);
         of_id.map(|(_, text)| text.as_str()).nth(back)

@@ -138,7 +138,7 @@ impl<M: Machine> Runs for Process<M> {
 
     fn check_rest(&self, world: &World) {
         let is_untold = !self.is_paused && world.has_untold(self.who);
-        assert!(!is_untold, "{:?}: somebody is in the backlog, and nobody accepts", self.who);
+        assert!(!is_untold, "{:?}: a connection is in the backlog and is not accepted", self.who);
         check_rest(world, self.who, self.event_loop.machine(), self.is_relay, self.is_short());
     }
 
@@ -610,12 +610,16 @@ impl Run {
         for relay in self.relay.iter().chain(&self.retired) {
             check_process(relay, &world);
             let engine = relay.event_loop.machine().inner().machine();
-            assert_eq!((engine.connections(), engine.pairs()), (0, 0), "the relay remembers somebody");
+            assert_eq!((engine.connections(), engine.pairs()), (0, 0), "the relay still has connections");
         }
         for connector in &self.connectors {
             check_process(connector, &world);
             let machine = connector.event_loop.machine().inner();
-            assert_eq!((machine.connections(), machine.pairs()), (0, 0), "the connector remembers somebody");
+            assert_eq!(
+                (machine.connections(), machine.pairs()),
+                (0, 0),
+                "the connector still has connections"
+            );
         }
         for agent in &self.agents {
             check_process(agent, &world);

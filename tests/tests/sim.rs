@@ -115,7 +115,7 @@ fn invariants_hold_with_tls() {
     println!("{} rendezvous in TLS, {} clean ends, {} bytes", sum.pairs, sum.clean, sum.bytes);
 }
 
-/// Nobody else is in these runs, so that each rendezvous is one of a raw client that was routed by its ClientHello.
+/// Only raw clients are in these runs, so each rendezvous was routed by a ClientHello.
 #[test]
 fn clients_that_name_their_hidden_server_by_sni_reach_it() {
     let is_agent = |it: &Participant| matches!(it, Participant::Agent { id, .. } if *id == END_TO_END);

@@ -173,7 +173,7 @@ fn the_issuer_is_named() {
             let pin = pin.lines().find_map(|line| line.strip_prefix("pin ")).expect("a pin");
             agent.expect_line(&format!("expected={pin}"));
         }
-        assert_eq!(agent.lines(&intercepting.pin), 0, "nobody should copy this pin");
+        assert_eq!(agent.lines(&intercepting.pin), 0, "users would copy this pin");
         let check = crate::program::run(rendezvous().args(["check", "--ticket"]).arg(ticket));
         let shown = String::from_utf8_lossy(&check.stdout).into_owned();
         assert!(!check.status.success() && shown.contains("\"CN=") && shown.contains("issuer"), "{shown}");

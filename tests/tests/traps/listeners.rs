@@ -21,7 +21,7 @@ fn a_listener_without_descriptors_is_tried_again_when_there_are_some() {
     assert!(!clients.iter().any(|client| client.borrow().met), "there is no descriptor for anybody");
     run.world.borrow_mut().limit_descriptors(who, 1_000);
     run.wait(Span::from_secs(20));
-    assert!(clients.iter().all(|client| client.borrow().is_done()), "somebody was forgotten in the backlog");
+    assert!(clients.iter().all(|client| client.borrow().is_done()), "a client was forgotten in the backlog");
     finish(run);
 }
 
@@ -48,7 +48,7 @@ fn events_of_closed_sockets_reach_nobody() {
     let clients: Vec<_> = (0..10).map(|_| client(&mut run, Behaviour::plain(2_000), None)).collect();
     let until = in_seconds(&run, 100);
     let all = |_: &mut Run| clients.iter().all(|client| client.borrow().is_done());
-    assert!(run.until_or(until, all), "somebody is kept waiting");
+    assert!(run.until_or(until, all), "a client is kept waiting");
     assert!(run.ledger.clean >= 10, "{} clean ends", run.ledger.clean);
     finish(run);
 }

@@ -130,7 +130,7 @@ fn all_complete_with_few_buffers() {
     let clients: Vec<_> = (0..30).map(|_| client(&mut run, Behaviour::plain(30_000), None)).collect();
     let until = in_seconds(&run, 115);
     let all = |_: &mut Run| clients.iter().all(|client| client.borrow().is_done());
-    assert!(run.until_or(until, all), "somebody starves");
+    assert!(run.until_or(until, all), "a client starves");
     assert!(run.ledger.clean > 10, "{} clean ends", run.ledger.clean);
     finish(run);
 }
